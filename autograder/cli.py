@@ -1,0 +1,395 @@
+"""The command `course`. Every import of weight waits until a command needs it, so that `course --help` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from autograder.exercise import CourseError, Exercise, Explanation
+
+__all__ = ["cli", "main"]
+
+FAILED, REFUSED = 1, 2  # exit codes: the work is done and found wanting; the request can't be met
+
+
+class _Examples(click.Command):
+    """A command whose help keeps the examples' lines apart."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write_text("\b\n" + self.epilog.strip())
+
+
+class _LessonType(click.ParamType):
+    name = "lesson"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from autograder import notebooks
+
+        try:
+            return [CompletionItem(name) for name in notebooks.lessons() if name.startswith(incomplete)]
+        except CourseError:
+            return []
+
+
+LESSON = _LessonType()
+COURSE = click.option(
+    "--course",
+    "course_dir",
+    type=click.Path(path_type=Path),
+    default=Path("."),
+    show_default="this folder",
+    help="The class's folder, with nbgrader_config.py, submitted/ and gradebook.db.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error instead of one line.")
+@click.version_option(package_name="training-deep-nets", prog_name="course")
+def cli(debug: bool) -> None:
+    """Training Deep Nets: work through the lessons, build them, and grade a class.
+
+    \b
+    To learn:     course lab                        open the lessons in JupyterLab
+                  course check NOTEBOOK             check a whole notebook from the terminal
+    To teach:     course demo                       see a simulated class graded, start to end
+                  course release LESSON             give a lesson to a class
+                  course grade LESSON               grade what the class handed in
+                  course report LESSON              the class on one page
+    To write:     course build                      make the notebooks from their sources
+                  course exercises                  what there is to solve
+                  course evidence                   what the course claims, and how that was measured
+
+    `course COMMAND --help` explains each with examples.
+    """
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Open the lessons in JupyterLab.",
+    context_settings={"ignore_unknown_options": True},
+    epilog="course lab\ncourse lab 08_dropout\ncourse lab -- --no-browser --port=9000",
+)
+@click.argument("lesson", type=LESSON, required=False)
+@click.argument("jupyter_options", nargs=-1, type=click.UNPROCESSED)
+def lab(lesson: str | None, jupyter_options: Sequence[str]) -> NoReturn:
+    """Open the lessons in JupyterLab, or one of them. What follows `--` goes to JupyterLab."""
+    from autograder import notebooks
+    from autograder.submission import quiet_environment
+
+    options = list(jupyter_options)
+    if lesson and lesson.startswith("-"):
+        lesson, options = None, [lesson, *options]
+    folder = notebooks.course_root() / "lessons"
+    opened = [f"{lesson}/{lesson}.ipynb"] if lesson else []
+    if opened and not (folder / opened[0]).is_file():
+        raise CourseError(f"there is no lesson {lesson!r} in {folder}")
+    os.chdir(folder)
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *opened, *options]
+    os.execve(sys.executable, command, quiet_environment())
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Make the notebooks from their sources.",
+    epilog="course build\ncourse build 08_dropout\ncourse build --check",
+)
+@click.argument("lesson", type=LESSON, required=False)
+@click.option("--check", is_flag=True, help="Write nothing; fail if a committed notebook is not what its source gives.")
+def build(lesson: str | None, check: bool) -> None:
+    """Make a lesson's notebooks from its source: all lessons, or the one that is named.
+
+    solutions/NN/NN.py gives solutions/NN/NN.ipynb (with solutions) and lessons/NN/ (what learners open). The
+    release is read for left-over solutions before anything is written.
+    """
+    from autograder import notebooks
+
+    names = [lesson] if lesson else notebooks.lessons()
+    if not names:
+        raise CourseError(f"there is no lesson to build in {notebooks.course_root() / 'solutions'}")
+    for name in names:
+        built = notebooks.build(name, check=check)
+        click.echo(f"{name}: {'up to date' if not built.changed else 'wrote ' + ', '.join(built.changed)}")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Check a learner's whole notebook.",
+    epilog="course check lessons/08_dropout/08_dropout.ipynb",
+)
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("--cell-timeout", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds for a cell.")
+def check(notebook: Path, cell_timeout: float) -> int:
+    """Run a learner's notebook from top to bottom and say what each exercise earns, and why.
+
+    The notebook runs in an empty folder and is not changed. The exit code is 0 if every exercise is right, 1 if
+    points are missing, 2 if the file can't be checked.
+    """
+    from autograder import notebooks, submission
+
+    lesson = submission.lesson_of(submission.read(notebook))
+    root = notebooks.course_root(notebook.resolve().parent)
+    released = root / "lessons" / str(lesson) / f"{lesson}.ipynb"
+    if not released.is_file():
+        raise CourseError(f"{notebook} belongs to lesson {lesson}, which is not in {root / 'lessons'}")
+    release = submission.read(released)
+
+    from autograder.execute import Limits, check_notebook
+
+    click.echo(f"Running {notebook} ...", err=True)
+    found = check_notebook(notebook, release, Limits(cell=cell_timeout))
+    rows = []
+    for result in found:
+        said = [result.message, f"Next: {result.next_step}" if result.next_step else ""]
+        right = result.score == result.max_score
+        rows.append((result.exercise, _points(result.score, result.max_score), "right" if right else " ".join(said)))
+    score, max_score = sum(r.score for r in found), sum(r.max_score for r in found)
+    rows.append(("total", _points(score, max_score), ""))
+    _table(("exercise", "points", "what the check saw"), rows)
+    by_hand = sum(cell.grade and cell.solution for cell in submission.given_by(release))
+    if by_hand:
+        click.echo(f"Answers in words are graded by hand: {by_hand} in this lesson.")
+    if score == max_score:
+        click.echo("The visible cases pass; grading uses others.")
+    return 0 if score == max_score else FAILED
+
+
+@cli.command(
+    cls=_Examples, short_help="Give a lesson to a class.", epilog="course release 08_dropout --course ~/autumn-class"
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+def release(lesson: str, course_dir: Path) -> None:
+    """Give a lesson to a class: set up its folder and gradebook, and make what to hand out.
+
+    The class keeps this version of the lesson. nbgrader's own commands and its formgrader work in that folder too.
+    """
+    from autograder import notebooks
+
+    source = notebooks.course_root()
+
+    from autograder import gradebook
+
+    folder = gradebook.release(lesson, course_dir, source=source)
+    click.echo(f"Hand out {folder}; collect into {course_dir / 'submitted'}/<student>/{lesson}/")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Grade what a class handed in.",
+    epilog="course grade 08_dropout --course ~/autumn-class\n"
+    "course grade 08_dropout --student ada --student emmy --force\ncourse grade 08_dropout --feedback",
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+@click.option("--student", "students", multiple=True, help="Only this student; may be given more than once.")
+@click.option("--force", is_flag=True, help="Grade again what is graded already.")
+@click.option("--feedback", is_flag=True, help="Write the learners' feedback pages as well.")
+def grade(lesson: str, course_dir: Path, students: tuple[str, ...], force: bool, feedback: bool) -> int:
+    """Grade what a class handed in: submitted/<student>/<lesson>/<lesson>.ipynb.
+
+    What is graded already stays as it is, unless its file changed; so a run that was stopped can simply be started
+    again. Scores go into nbgrader's gradebook; what an instructor entered by hand stays. The exit code is 1 if a
+    submission could not be graded.
+    """
+    from autograder import gradebook
+
+    def show(row: Any) -> None:
+        state = row.problem or ("" if row.fresh else "graded before")
+        by_hand = "; an answer waits for you" if row.needs_manual_grade else ""
+        click.echo(f"{row.student:24} {_points(row.score, row.max_score):>11}  {row.seconds:5.1f} s  {state}{by_hand}")
+
+    graded = gradebook.grade(lesson, course_dir, students or None, force=force, on_graded=show)
+    if feedback:
+        pages = gradebook.feedback(lesson, course_dir, students or None)
+        click.echo(f"{len(pages)} feedback pages in {Path(course_dir) / 'feedback'}")
+    failed = [row.student for row in graded if row.problem]
+    click.echo(f"{len(graded) - len(failed)} of {len(graded)} submissions graded")
+    return FAILED if failed else 0
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="See a simulated class graded, start to end.",
+    epilog="course demo\ncourse demo --folder /tmp/my-class --learners 6\ncourse demo --fresh",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("demo-class"),
+    show_default=True,
+    help="Where the class is made.",
+)
+@click.option("--learners", type=click.IntRange(min=1), default=24, show_default=True, help="How many hand in.")
+@click.option("--seed", type=int, default=8, show_default=True, help="Another seed makes other learners.")
+@click.option("--fresh", is_flag=True, help="Make the folder anew; without it a stopped demo goes on where it was.")
+def demo(folder: Path, learners: int, seed: int, fresh: bool) -> int:
+    """See a simulated class go through everything: release, hand-in, grading, feedback, report.
+
+    The learners make the mistakes that the exercises know, so it is known beforehand what each must get: the exit
+    code is 1 if grading gave anybody something else.
+    """
+    from autograder import demo as simulated
+
+    return simulated.main(folder, learners, seed, fresh=fresh)
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Write the page that shows a graded class.",
+    epilog="course report 08_dropout --course ~/autumn-class",
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+def report(lesson: str, course_dir: Path) -> None:
+    """Show a graded class: everyone's points here, and a page with the misconceptions that are about."""
+    from autograder.report import class_table, read_results, write_report
+
+    results = read_results(lesson, course_dir)
+    click.echo(class_table(results))
+    click.echo(f"class page: {write_report(lesson, course_dir, results=results)}")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Show, or measure again, what the course claims.",
+    epilog="course evidence\ncourse evidence D1 D2\ncourse evidence --json | jq '.[].verdict'",
+)
+@click.argument("ids", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print every row of the ledger as JSON.")
+def evidence(ids: tuple[str, ...], as_json: bool) -> None:
+    """Show what the course claims and what was measured; with IDS, measure those claims again and keep the results.
+
+    Measuring takes minutes: each claim runs with several seeds.
+    """
+    from course_lib.claims import runner
+
+    try:
+        for id in dict.fromkeys(ids):
+            runner.find(id)
+        for id in dict.fromkeys(ids):
+            click.echo(f"Measuring {id} ...", err=True)
+            runner.run([id])
+        rows = runner.ledger_rows()
+    except (LookupError, ValueError) as error:
+        raise CourseError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    shown = [row for row in rows if row["id"] in ids] if ids else rows
+    _table(
+        ("id", "verdict", "95% interval", "what was asked, what was measured"),
+        [(row["id"], row["verdict"] or "unsettled", _interval(row["interval"]), _finding(row)) for row in shown],
+    )
+
+
+def _interval(interval: Any) -> str:
+    if not interval:
+        return ""
+    return f"{interval['low']:.3g} to {interval['high']:.3g} {interval['unit']}".strip()
+
+
+def _finding(row: Any) -> str:
+    stale = "Measured with older code. " if row.get("stale") else ""
+    return f"{stale}{row.get('headline') or row.get('question') or ''}"
+
+
+@cli.command(cls=_Examples, short_help="List the exercises.", epilog="course exercises\ncourse exercises --json")
+@click.option("--json", "as_json", is_flag=True, help="Print every exercise as JSON.")
+def exercises(as_json: bool) -> None:
+    """List the exercises: points, minutes, and how many misconceptions each one knows."""
+    from autograder.exercises import EXERCISES
+
+    rows = [_exercise(record) for record in EXERCISES.values()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    _table(
+        ("id", "points", "minutes", "knows", "title"),
+        [(r["id"], f"{r['points']:g}", str(r["minutes"]), str(len(r["misconceptions"])), r["title"]) for r in rows],
+    )
+
+
+def _exercise(record: Exercise | Explanation) -> dict[str, Any]:
+    if isinstance(record, Exercise):
+        criteria = [{"name": criterion.name, "points": criterion.points} for criterion in record.criteria]
+        misconceptions = [misconception.id for misconception in record.misconceptions]
+    else:
+        criteria = [{"name": name, "points": points} for name, points in record.rubric.items()]
+        misconceptions = []
+    return {
+        "id": record.id,
+        "lesson": record.lesson,
+        "title": record.title,
+        "points": record.points,
+        "criteria": criteria,
+        "misconceptions": misconceptions,
+        "minutes": record.minutes,
+    }
+
+
+@cli.command(
+    cls=_Examples, short_help="Switch on completion in your shell.", epilog="course completion\ncourse completion zsh"
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), required=False)
+def completion(shell: str | None) -> None:
+    """Say how to switch on completion of commands, options and lessons in your shell."""
+    lines = {
+        "bash": 'eval "$(_COURSE_COMPLETE=bash_source course)"      # in ~/.bashrc',
+        "zsh": 'eval "$(_COURSE_COMPLETE=zsh_source course)"       # in ~/.zshrc',
+        "fish": "_COURSE_COMPLETE=fish_source course | source      # in ~/.config/fish/config.fish",
+    }
+    for name in [shell] if shell else lines:
+        click.echo(lines[name])
+
+
+# ---------------------------------------------------------------- output
+
+
+def _points(score: float, max_score: float) -> str:
+    return f"{score:g} of {max_score:g}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they need, the last one wrapped to the terminal."""
+    rows = [tuple(head), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    width = max(24, shutil.get_terminal_size((100, 24)).columns - indent)
+    for row in rows:
+        start = "".join(f"{cell:<{size}}  " for cell, size in zip(row, widths, strict=False))
+        for i, line in enumerate(textwrap.wrap(row[-1], width) or [""]):
+            click.echo(((start if i == 0 else " " * indent) + line).rstrip())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. What the user can mend is one line on stderr and exit code 2, never a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(arguments, prog_name="course", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("course: stopped", err=True)
+        status = 130
+    except BrokenPipeError:  # `course exercises | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (CourseError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"course: {' '.join(str(error).split())}", err=True)
+        status = REFUSED
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,123 @@
+"""Turn evidence into a verdict: points for each criterion, and what went wrong. The only place that gives points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from .diagnose import Diagnosis, blank, diagnose, first_differences, trusted_evidence
+from .exercise import Case, CourseError, Criterion, Exercise
+from .probe import Evidence, collect
+
+__all__ = ["SEEDS_VARIABLE", "CriterionVerdict", "Verdict", "cases_of", "judge", "try_out"]
+
+SEEDS_VARIABLE = "COURSE_CASES"  # by this environment variable a grading run has the checks draw cases of its own
+
+
+@dataclass(frozen=True)
+class CriterionVerdict:
+    """How one criterion came out; `seen` is the first difference, empty where it passed."""
+
+    name: str
+    points: float
+    max_points: float
+    passed: bool
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an exercise came out."""
+
+    exercise: str
+    criteria: tuple[CriterionVerdict, ...]
+    diagnosis: Diagnosis | None
+    cases: int
+
+    @property
+    def score(self) -> float:
+        """The points earned."""
+        return sum(criterion.points for criterion in self.criteria)
+
+    @property
+    def max_score(self) -> float:
+        """The points that could be earned."""
+        return sum(criterion.max_points for criterion in self.criteria)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion passed, those of 0 points too."""
+        return all(criterion.passed for criterion in self.criteria)
+
+    def as_data(self) -> dict[str, Any]:
+        """The verdict as plain JSON data."""
+        diagnosis = self.diagnosis
+        return {
+            "exercise": self.exercise,
+            "score": self.score,
+            "max_score": self.max_score,
+            "cases": self.cases,
+            "criteria": [vars(criterion) for criterion in self.criteria],
+            "diagnosis": diagnosis and vars(diagnosis),
+        }
+
+
+def judge(exercise: Exercise, seeds: Sequence[int], evidence: Evidence) -> Verdict:
+    """The verdict on evidence that was collected on `cases_of(exercise, seeds)`.
+
+    Raises CourseError where the evidence is of another exercise or of another number of cases.
+    """
+    cases = cases_of(exercise, tuple(seeds))
+    if evidence.exercise != exercise.id or len(evidence.outcomes) != len(cases):
+        raise CourseError(f"{exercise.id}: the evidence belongs to {evidence.exercise} or to other cases")
+    if not evidence.forbidden and (unanswered := blank(evidence)):
+        verdicts = tuple(CriterionVerdict(c.name, 0.0, float(c.points), False, "no result") for c in exercise.criteria)
+        return Verdict(exercise.id, verdicts, unanswered, len(cases))
+    expected = _expected(exercise, tuple(seeds))
+    wrong = first_differences(exercise.criteria, evidence, expected)
+    failed = (
+        {c.name for c in exercise.criteria if c.name in wrong}
+        if not evidence.forbidden
+        else {c.name for c in exercise.criteria}
+    )
+    verdicts = tuple(_verdict(criterion, failed, wrong, cases) for criterion in exercise.criteria)
+    return Verdict(exercise.id, verdicts, diagnose(exercise, cases, evidence, expected), len(cases))
+
+
+def try_out(exercise: Exercise, candidate: Any, seeds: Sequence[int]) -> Verdict:
+    """Collect and judge in this process: for the learner's own check and for tests, never for hidden grading."""
+    return judge(exercise, seeds, collect(exercise, candidate, cases_of(exercise, tuple(seeds))))
+
+
+@lru_cache(maxsize=64)
+def cases_of(exercise: Exercise, seeds: tuple[int, ...]) -> tuple[Case, ...]:
+    """The exercise's cases for all `seeds`, in order."""
+    return tuple(case for seed in seeds for case in exercise.cases(seed))
+
+
+@lru_cache(maxsize=64)
+def _expected(exercise: Exercise, seeds: tuple[int, ...]) -> Evidence:
+    expected = trusted_evidence(exercise, exercise.reference, cases_of(exercise, seeds))
+    for case, outcome in zip(cases_of(exercise, seeds), expected.outcomes, strict=True):
+        if outcome.failure:
+            raise CourseError(f"{exercise.id}: the reference fails in the case “{case.name}”: {outcome.failure}")
+    for criterion in exercise.criteria:
+        if not any(criterion.name in outcome.outputs for outcome in expected.outcomes):
+            raise CourseError(f"{exercise.id}: no case gives “{criterion.name}”, so everybody would pass it")
+    return expected
+
+
+def _verdict(criterion: Criterion, failed: set[str], wrong: dict[str, Any], cases: Sequence[Case]) -> CriterionVerdict:
+    passed = criterion.name not in failed
+    seen = ""
+    if criterion.name in wrong:
+        number, difference = wrong[criterion.name]
+        seen = f"{difference.text}, in the case “{cases[number].name}”"
+    elif passed and failed.intersection(criterion.requires):
+        seen = "counts once " + " and ".join(f"“{name}”" for name in criterion.requires) + " passes"
+    earned = passed and not failed.intersection(criterion.requires)
+    return CriterionVerdict(
+        criterion.name, float(criterion.points) if earned else 0.0, float(criterion.points), passed, seen
+    )

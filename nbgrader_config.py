@@ -1,0 +1,48 @@
+"""nbgrader's configuration for the course, and for every class that is graded with it.
+
+It serves both a checkout of the course (`nbgrader generate_assignment 08_dropout` here writes lessons/08_dropout)
+and a class's own folder, where a copy of this file stands next to submitted/ and gradebook.db.
+"""
+
+import os
+from pathlib import Path
+
+from autograder.submission import quiet_environment
+
+c = get_config()  # noqa: F821
+os.environ.update(quiet_environment())  # for nbgrader itself and for every kernel that it starts
+
+# ---- the course and its folders
+c.CourseDirectory.course_id = "training_deep_nets"
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.release_directory = "lessons"
+# *.py: the lessons' sources, with all solutions, stand beside the notebooks and must not travel.
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py", ".*.part"]
+
+# ---- the release
+c.GenerateAssignment.force = True  # lessons/ is committed, so it always exists; without force nothing happens
+c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("Your turn: replace this line.")'}
+c.ClearSolutions.text_stub = "*Write your answer here, in place of this line.*"
+
+# ---- grading
+c.Autograde.exporter_class = "autograder.gradebook.SubmissionExporter"
+c.Autograde.sanitize_preprocessors = [
+    "nbgrader.preprocessors.ClearOutput",
+    "autograder.gradebook.Repair",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.Autograde.autograde_preprocessors = [
+    "autograder.gradebook.RunCells",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "autograder.gradebook.SaveDiagnoses",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.Execute.timeout = 60  # seconds for one cell
+c.Execute.shutdown_kernel = "immediate"  # saves up to 3 s a notebook
+c.RunCells.secret_file = str(Path(__file__).parent / ".cases-secret")  # graded checks draw their own cases from it
+c.RunCells.notebook_timeout = 300  # seconds for all cells together

@@ -1,0 +1,84 @@
+"""Every lesson as its users meet it: built, without leaks, run from top to bottom, graded, opened in JupyterLab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import Lab, require_browser
+
+from autograder import exercises, notebooks
+from autograder.demo import source_of
+from autograder.execute import check_notebook
+from autograder.exercise import Exercise
+from autograder.submission import read
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSONS = notebooks.lessons(ROOT)
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.parametrize("lesson", LESSONS)]
+
+
+def notebook(folder: str, lesson: str) -> Path:
+    return ROOT / folder / lesson / f"{lesson}.ipynb"
+
+
+def coded(lesson: str) -> list[Exercise]:
+    return [record for record in exercises.of_lesson(lesson) if isinstance(record, Exercise)]
+
+
+def test_the_committed_notebooks_are_what_the_sources_give(lesson):
+    assert not notebooks.build(lesson, check=True, root=ROOT).changed
+
+
+def test_the_solution_runs_under_nbval(lesson, tmp_path):
+    solved = str(notebook("solutions", lesson))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", solved]
+    environment = {**os.environ, "COURSE_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=400)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("folder", ["solutions", "lessons"])
+def test_the_solution_earns_every_point_and_the_release_none(lesson, folder):
+    found = check_notebook(notebook(folder, lesson), read(notebook("lessons", lesson)))
+    assert {result.exercise for result in found} == {record.id for record in coded(lesson)}
+    earned = {result.exercise: result.score for result in found}
+    assert earned == {record.id: record.points if folder == "solutions" else 0 for record in coded(lesson)}
+
+
+@pytest.mark.parametrize("folder", ["solutions", "lessons"])
+def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson, folder, tmp_path):
+    require_browser()
+    with Lab(ROOT / folder / lesson, tmp_path) as lab:
+        lab.open(f"{lesson}.ipynb")
+        lab.run_all(timeout=240)  # noisy machines: the limit that we keep stands in docs/benchmarks.md
+        assert lab.error_cells() == []
+        assert [cell["id"] for cell in lab.cells() if cell["stderr"]] == []
+        first = coded(lesson)[0]
+        card = lab.output(f"{first.id.replace('.', '-')}-check").inner_text()
+        assert ("Right:" if folder == "solutions" else "Not answered yet") in card
+
+
+def test_a_wrong_answer_typed_into_jupyterlab_brings_its_diagnosis_and_a_right_one_passes(lesson, tmp_path):
+    require_browser()
+    exercise = coded(lesson)[0]
+    solution, check = (f"{exercise.id.replace('.', '-')}-{role}" for role in ("solution", "check"))
+    setup = next(cell["id"] for cell in _cells(lesson) if cell["id"].startswith("setup-"))
+    with Lab(ROOT / "lessons" / lesson, tmp_path) as lab:
+        lab.open(f"{lesson}.ipynb")
+        lab.run_cell(setup)
+        for misconception in exercise.misconceptions[:2]:
+            lab.replace_cell(solution, source_of(misconception.wrong, exercise.answer))
+            lab.run_cell(check)
+            words = misconception.message.split("{")[0][:40]
+            assert words in lab.output(check).inner_text()
+        lab.replace_cell(solution, source_of(exercise.variants[0].right, exercise.answer))
+        lab.run_cell(check)
+        assert "Right:" in lab.output(check).inner_text()
+
+
+def _cells(lesson: str):
+    return read(notebook("lessons", lesson)).cells
