@@ -30,11 +30,12 @@ lab: $(READY)
 demo: $(READY)
 	$(BIN)/course demo
 
+# One file a worker: what a file sets up (a graded class, a JupyterLab) is set up once.
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 quick: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 build: $(READY)
 	$(BIN)/course build

@@ -221,7 +221,7 @@ def series(
 
 def _curve(name: str, word: str) -> str:
     """What the legend calls an entry: "train" for train_loss as for train_accuracy."""
-    return name.replace(word, "").replace("_", " ").strip() or word
+    return name.replace(word, "").replace("_", " ").replace(" ,", ",").strip() or word
 
 
 def history(run: object, *, alt: str, caption: str) -> Figure:

@@ -310,10 +310,10 @@ def _draw(signal: Signal) -> str:
     return _svg(770, 275, body, _sentence(signal))
 
 
-def _goal(signal: Signal, *, reached: bool) -> str:
+def _goal(signal: Signal, net: str, *, reached: bool) -> str:
     ask = (
-        f"Your goal: nothing scaled, {GOAL_DEPTH} dropouts passed. Find the p at which the next layer gets "
-        f"{GOAL:g} × the signal it was trained on (within {GOAL_WITHIN:.0%})."
+        f"Your goal: the net “{net}”, nothing scaled, {GOAL_DEPTH} dropouts passed. Find the p at which the next layer "
+        f"gets {GOAL:g} × the signal it was trained on (within {GOAL_WITHIN:.0%})."
     )
     if not reached:
         return ask
@@ -323,17 +323,17 @@ def _goal(signal: Signal, *, reached: bool) -> str:
     )
 
 
-def _on_goal(signal: Signal, net: str) -> bool:
-    there = signal.rule == "none" and signal.depth == GOAL_DEPTH and net == "trained"
+def _on_goal(signal: Signal) -> bool:
+    there = signal.rule == "none" and signal.depth == GOAL_DEPTH
     return there and abs(signal.ratio / GOAL - 1) <= GOAL_WITHIN
 
 
 CAPTION = (
-    "Left: the positive pre-activations (what ReLU lets through) of the layer after so many dropouts, over units, "
+    "Left: the positive pre-activations (what ReLU lets through) of the layer you chose, over units, "
     "images and masks, on a log axis: twice the signal is the same hill, one power of 2 to the right. Right: the "
     "factor by which the signal at test exceeds its average over masks in training; on the line at 1 the next layer "
     "finds what it was trained on. Look at how the factor grows with depth when nothing is scaled, and at which "
-    "rules bring it back to 1."
+    "rules bring it back to 1 or near it."
 )
 
 
@@ -415,10 +415,10 @@ class SignalFigure:
             nonlocal found
             signal = self.probes[net.value].measure(p.value, depth.value, rule.value)
             picture.value = _draw(signal)
-            now = _on_goal(signal, net.value)
+            now = net.index == 0 and _on_goal(signal)  # the goal is set for the first net
             if now or not found or not goal.value:
                 edge = COLOURS[2] if now else TRAINING
-                goal.value = _panel(_goal(signal, reached=now), edge)
+                goal.value = _panel(_goal(signal, net.options[0], reached=now), edge)
             found = found or now
 
         for control in (p, depth, rule, net):

@@ -11,12 +11,19 @@ import platform
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from autograder import exercises
+from autograder.check import check
+from autograder.exercise import Exercise
+from course_lib.quiet import load_keras
+from course_lib.training import threads
 
 ROOT = Path(__file__).resolve().parent.parent
 PEAK = "import resource; print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
@@ -41,6 +48,24 @@ def run(lesson: str) -> Run:
     cells = {cell.id: _seconds(cell) for cell in notebook.cells if cell.cell_type == "code" and cell.id != "peak"}
     peak = int(notebook.cells[-1].outputs[0].text.split()[1])
     return Run(sum(cells.values()), cells, peak)
+
+
+def wrong_answers(lesson: str) -> list[str]:
+    """Rows of a table: for each exercise the median and the longest check of a catalogued wrong answer, in seconds."""
+    rows = []
+    with threads(1):
+        load_keras()
+        for record in exercises.of_lesson(lesson):
+            if not isinstance(record, Exercise):
+                continue
+            check(record.id, record.reference)  # the reference's results are kept from here on
+            spent = []
+            for misconception in record.misconceptions:
+                start = time.perf_counter()
+                check(record.id, misconception.wrong)
+                spent.append(time.perf_counter() - start)
+            rows.append(f"| {record.id} | {statistics.median(spent):.2f} | {max(spent):.2f} |")
+    return rows
 
 
 def slider(lesson: str, cell: str) -> list[float]:
@@ -80,6 +105,10 @@ def report(lesson: str, runs: list[Run]) -> str:
         "| check | s |",
         "|---|---|",
         *(f"| {cell.removesuffix('-check')} | {median(cell):.2f} |" for cell in checks),
+        "",
+        "| check of a wrong answer | median s | longest s |",
+        "|---|---|---|",
+        *wrong_answers(lesson),
         "",
         "| slowest other cells | s |",
         "|---|---|",

@@ -27,7 +27,8 @@ font-family:var(--jp-ui-font-family,sans-serif);font-size:14px;line-height:1.45}
 .tdn-claim .tdn-stale{border-left:4px solid #8a5a00;padding-left:8px}
 .tdn-claim .tdn-plots{display:flex;flex-wrap:wrap;gap:10px}.tdn-claim figure{margin:0}
 .tdn-claim table{border-collapse:collapse;font-size:12px;margin:.4em 0;display:block;overflow-x:auto}
-.tdn-claim th,.tdn-claim td{padding:2px 8px;text-align:left;border-bottom:1px solid var(--jp-border-color2,#e0e0e0);
+.tdn-claim th,.tdn-claim td{padding:2px 8px;text-align:left !important;
+border-bottom:1px solid var(--jp-border-color2,#e0e0e0);
 color:inherit;background:transparent}.tdn-claim caption{text-align:left;font-weight:600;padding:4px 0}
 .tdn-claim summary{cursor:pointer}
 """.replace("\n", "")

@@ -24,7 +24,7 @@ def _line(text: str) -> str:
 
 
 def _how(prediction: Prediction) -> str:
-    example = '"b"' if prediction.choices else "3"
+    example = '"…"' if prediction.choices else "…"
     return f'predict("{prediction.id}", answer={example}, reason="…")'
 
 

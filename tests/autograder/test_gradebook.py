@@ -21,8 +21,6 @@ from autograder import gradebook, notebooks
 from autograder.gradebook import GradebookError, feedback, grade, release, scores
 from autograder.submission import grade_id, nbformat, parse, read, role_of
 
-pytestmark = pytest.mark.xdist_group("gradebook")  # the release is made once, not once a worker
-
 POINTS = tiny.POINTS + tiny.HAND_GRADED
 LIMITS = "c.Execute.timeout = 2\nc.RunCells.notebook_timeout = 20"
 

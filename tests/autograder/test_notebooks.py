@@ -14,8 +14,6 @@ from autograder.exercise import CourseError
 from autograder.notebooks import LeakError, SourceError, find_leaks, source_to_notebook
 from autograder.submission import MARK, nbformat, role_of
 
-pytestmark = pytest.mark.xdist_group("notebooks")  # the built course is made once, not once a worker
-
 
 @pytest.fixture
 def source_file(tmp_path: Path) -> Path:

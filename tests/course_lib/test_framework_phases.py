@@ -81,6 +81,44 @@ def test_keras_fit_is_training(keras):
     assert model.fit(X, X, verbose=0).history["loss"] == [pytest.approx(1.0)]
 
 
+# ---------------------------------------------------------------- the last line: traps
+
+
+def test_pytorch_the_function_drops_in_evaluation_too_unless_it_is_told_the_phase():
+    assert dropped(nn.functional.dropout(torch.ones(64, 64), 0.5)) > 0
+    assert dropped(nn.functional.dropout(torch.ones(64, 64), 0.5, training=False)) == 0
+
+
+def test_pytorch_a_layer_made_inside_forward_is_always_in_training_mode():
+    class Late(nn.Module):
+        def forward(self, x):
+            return nn.Dropout(0.5)(x)
+
+    assert dropped(Late().eval()(torch.ones(64, 64))) > 0
+
+
+def test_keras_training_true_in_a_functional_model_is_overruled_by_predict(keras):
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5)(inputs, training=True))
+    assert dropped(model.predict(X, verbose=0)) == 0
+    assert dropped(model(X)) > 0
+
+
+def test_keras_a_call_without_a_training_argument_never_drops_in_fit(keras):
+    class Deaf(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(64, use_bias=False, kernel_initializer="identity")
+            self.drop = keras.layers.Dropout(0.5)
+
+        def call(self, x):
+            return self.drop(self.dense(x))
+
+    model = Deaf()
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.0))
+    assert model.fit(X, X, verbose=0).history["loss"] == [0.0]
+
+
 # ---------------------------------------------------------------- p, and whole maps
 
 

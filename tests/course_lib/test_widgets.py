@@ -183,6 +183,17 @@ def test_the_goal_can_be_reached_and_stays_reached(figure):
     assert figure.probes["trained"].measure(first / 100, 4, "none").ratio == pytest.approx(widgets.GOAL, rel=0.05)
 
 
+def test_the_goal_is_that_of_the_first_net_whatever_its_name(figure):
+    named = widgets.SignalFigure.__new__(widgets.SignalFigure)
+    named.probes = {"any other name": figure.probes["trained"]}
+    goal, p, depth, *_ = controls(named.widget())
+    assert "any other name" in goal.value
+    depth.value = widgets.GOAL_DEPTH
+    for k in range(91):
+        p.value = k / 100
+    assert "✓ Found" in goal.value
+
+
 @pytest.mark.parametrize(("depth", "net"), [(3, "trained"), (4, "random")])
 def test_three_times_the_signal_elsewhere_is_not_the_goal(figure, depth, net):
     goal, p, depth_slider, _rule, nets, _ = controls(figure.widget())

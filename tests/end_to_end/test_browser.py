@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from browser import BrowserError, Lab, require_browser
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]  # one JupyterLab for all
+pytestmark = pytest.mark.slow
 
 CELLS = {
     "setup": (

@@ -18,7 +18,7 @@ from autograder.submission import read
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = notebooks.lessons(ROOT)
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.parametrize("lesson", LESSONS)]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("lesson", LESSONS)]
 
 
 def notebook(folder: str, lesson: str) -> Path:

@@ -18,7 +18,7 @@ import tiny_course as tiny
 from autograder import notebooks
 from autograder.submission import nbformat, read
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nbgrader")]  # the class is graded once
+pytestmark = pytest.mark.slow
 
 LIMITS = "c.Execute.timeout = 2\nc.RunCells.notebook_timeout = 20"
 

@@ -724,15 +724,15 @@ clinic_gap = Exercise(
         Misconception(
             "always_dropout",
             always_dropout,
-            "You blame dropout whenever the logged loss is the larger one. In the case “{case}” the training loss is "
-            "above the validation loss even with dropout off: the validation set is easier, or some of it leaked into "
-            "training.",
-            "Compare the clean training loss with the validation loss before you blame dropout.",
+            "Your answer is “dropout” whenever the logged loss is the larger one. In the case “{case}” the training "
+            "loss is above the validation loss even with dropout off: the validation set is easier, or small and "
+            "lucky.",
+            "Compare the clean training loss with the validation loss before you decide.",
         ),
         Misconception(
             "always_data",
             always_data,
-            "You blame the data whenever the logged loss is the larger one. In the case “{case}” the gap vanishes "
+            "Your answer is “data” whenever the logged loss is the larger one. In the case “{case}” the gap vanishes "
             "once dropout is off.",
             "If the clean training loss is not above the validation loss, dropout explains the gap.",
         ),

@@ -404,7 +404,7 @@ dropout_module = Exercise(
             GradientAsked,
             "The layer decides by torch.is_grad_enabled(). Whether a graph is built and which phase it is are two "
             "things: after model.eval() without no_grad yours drops units, and under no_grad in training it does not.",
-            "Ask self.training. (A widely read book has this very mistake.)",
+            "Ask self.training.",
         ),
         Misconception(
             "unscaled",
@@ -474,14 +474,13 @@ dropout_module = Exercise(
         Misconception(
             "mask_on_the_processor",
             MaskOnTheProcessor,
-            "The mask is always made on the processor, in float32: with a model on a GPU this fails, and half "
-            "precision is widened.",
+            "The mask is always made on the processor, in float32: with a model on a GPU this fails.",
             "Use torch.rand_like(x), or pass device=x.device.",
         ),
         Misconception(
             "any_rate_accepted",
             AnyRateAccepted,
-            "The layer takes any p: with −0.1 or 1.5 a slip of the pen would train on without a word.",
+            "The layer takes any p: with −0.1 or 1.5 a typing error would go unnoticed.",
             "In __init__ raise ValueError unless 0 <= p <= 1.",
         ),
     ),

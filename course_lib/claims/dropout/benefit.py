@@ -20,6 +20,10 @@ def percent(values) -> list[float]:
 SITES = {"input": "input", "conv maps": "conv", "dense layer": "hidden", "output": "output"}
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7)
 SETS = ("mnist5k", "emoji8")
+FEW = 500  # training images of the conv nets of D5 and D9, in batches of BATCH
+BATCH = 32
+STEPS = (300, 600, 1200)  # validation picks one; dropout needs many
+PASSES = STEPS[-1] * BATCH // FEW
 
 
 def measure_places(seeds):
@@ -32,7 +36,7 @@ def measure_places(seeds):
         net = ConvNet(data.train[0].shape[1], data.train[0].shape[-1], data.classes, channels=(12, 24), hidden=96)
         members = [Member(seed=s, lr=2e-3, drop={site: p}) for site in SITES.values() for p in RATES[1:] for s in seeds]
         members = [Member(seed=s, lr=2e-3) for s in seeds] + members
-        training = {"n_train": 500, "steps": 450, "score_at": (100, 200, 300), "batch_size": 32}
+        training = {"n_train": FEW, "steps": STEPS[-1], "score_at": STEPS, "batch_size": BATCH}
         curves = train_all(net, members, data, **training)
         by_point = [slice(i, i + len(seeds)) for i in range(0, len(members), len(seeds))]
         chosen = [int(curves.errors["valid"][:, point].mean(1).argmin()) for point in by_point]
@@ -377,7 +381,7 @@ def measure_conv(seeds):
         options["dropout in the dense layer instead"] = [
             Option(net, Member(0, lr=lr, drop={"hidden": p})) for lr in rates for p in (0.3, 0.5)
         ]
-        outcomes = tune_and_score(options, data, seeds, n_train=500, batch_size=32, score_at=(100, 200, 400))
+        outcomes = tune_and_score(options, data, seeds, n_train=FEW, batch_size=BATCH, score_at=STEPS)
         series.append(Series(f"test error, {name}", "%", {arm: [percent(o.errors)] for arm, o in outcomes.items()}))
     return Measured(series=tuple(series))
 
@@ -423,7 +427,8 @@ CLAIMS = (
         "{places}. Dropping half of the outputs changes it by {output:+.1f} and {output2:+.1f} points.",
         rule="Holds if, on both data sets, dropout in the input, the conv maps and the dense layer each lowers the "
         "test error at the rate chosen on validation (paired 95% interval below 0), and p = 0.5 on the outputs "
-        "raises it. Every point trains for at most 450 steps (29 passes over 500 images), validation picks.",
+        f"raises it. Every point trains for at most {STEPS[-1]} steps ({PASSES} passes over {FEW} images); validation "
+        "picks.",
         measure=measure_places,
         decide=decide_places,
         seeds=tuple(range(8)),
@@ -462,8 +467,8 @@ CLAIMS = (
         headline="Without any the conv net errs on {none:.1f}% (mnist5k) and {none2:.1f}% (emoji8); each tuned remedy "
         "alone changes that, in points, by: {arms}.",
         rule="Holds when a remedy on the conv maps lowers the test error on both sets (paired 95% intervals below "
-        "0); does not hold if none does. Each arm chooses among 4 settings and at most 400 steps (26 passes over 500 "
-        "images): remedies that need longer training get no credit here.",
+        f"0); does not hold if none does. Each arm chooses among 4 settings and {len(STEPS)} numbers of steps, at most "
+        f"{STEPS[-1]} ({PASSES} passes over {FEW} images).",
         measure=measure_conv,
         decide=decide_conv,
         seeds=tuple(range(8)),
