@@ -95,6 +95,8 @@ def lab(lesson: str | None, jupyter_options: Sequence[str]) -> NoReturn:
     opened = [f"{lesson}/{lesson}.ipynb"] if lesson else []
     if opened and not (folder / opened[0]).is_file():
         raise CourseError(f"there is no lesson {lesson!r} in {folder}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; JupyterLab refuses root unless told
+        options = ["--allow-root", *options]
     os.chdir(folder)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *opened, *options]
     os.execve(sys.executable, command, quiet_environment())

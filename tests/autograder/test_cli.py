@@ -265,11 +265,15 @@ def test_lab_opens_the_lesson(checkout: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(cli.os, "execve", start)
     monkeypatch.setattr(cli.os, "chdir", lambda folder: None)
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
     assert course("lab", tiny.LESSON, "--", "--no-browser") == 0
     assert course("lab", "--no-browser") == 0
     assert started[0][1:3] == ["-m", "jupyterlab"]
     assert started[0][4:] == [f"{tiny.LESSON}/{tiny.LESSON}.ipynb", "--no-browser"]
     assert started[1][4:] == ["--no-browser"]
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)  # as in a container, where JupyterLab refuses unless told
+    assert course("lab", "--no-browser") == 0
+    assert "--allow-root" in started[2]
 
 
 @pytest.mark.slow
