@@ -36,14 +36,14 @@ PREDICTIONS = (
         unit="points",
         because=(
             "With dropout on you do not measure the net but one thinned net drawn at random, another for every image; "
-            "each is a little worse than their average."
+            "each is worse than their average."
         ),
     ),
     Prediction(
         id="scaled_net_is_average",
         lesson=LESSON,
         question=(
-            "Use the whole net once, with its weights scaled by 1 − p. Is its output the average of the outputs of "
+            "Use the whole net once, with its weights scaled by 1 − p. Are its logits the average of the logits of "
             "all thinned nets?"
         ),
         choices=(

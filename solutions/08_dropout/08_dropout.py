@@ -85,7 +85,8 @@ plots.grid(
     torch.cat(rows)[:, 0].numpy(),
     [digits.classes[i] for i in digits.test.labels[:8]] + [""] * 16,
     columns=8,
-    alt="Eight handwritten digits, above; the same with half of their pixels black, in two different draws, below.",
+    alt=f"Handwritten digits {', '.join(digits.classes[i] for i in digits.test.labels[:8])}; below, the same twice with a "
+    "random half of the pixels set to 0: the strokes are dotted but keep their shape.",
     caption="Handwritten digits, whole (top), and with half of the pixels dropped in two draws. You can still read "
     "them: a net that sees them so must learn not to rely on any single pixel.",
 )
@@ -154,7 +155,7 @@ widgets.SignalFigure(signal_images, nets)
 # phase.** There are two remedies. Both
 # make the average of the next $z$ equal in the two phases:
 #
-# | | in training | at test |
+# | form | in training | at test |
 # |---|---|---|
 # | **classic** (Hinton and others, 2012) | $m \odot x$ | $(1-p)\,x$ |
 # | **inverted** (what PyTorch and Keras do) | $m \odot x / (1-p)$ | $x$ |
@@ -269,8 +270,8 @@ reveal("scale_without_rescaling", last["trained with dropout"])
 # ### 4. A layer that knows its phase
 #
 # In PyTorch every module carries a flag, `self.training`. `model.train()` sets it on the model and all modules inside,
-# `model.eval()` clears it. In particular `torch.no_grad()` does **not**: it only stops recording for
-# the gradient.
+# `model.eval()` clears it; a single module's `module.training` can be read and set too.
+# `torch.no_grad()` does **not** touch it: it only stops recording for the gradient.
 #
 # Write the module. It draws a fresh mask at every call while training, independently for every element of `x`, and
 # returns `x` unchanged in evaluation. A `p` outside $[0, 1]$ is a mistake of the caller's: raise `ValueError` in
@@ -493,16 +494,19 @@ reveal("scaled_net_is_average", "linear" if gap["linear"] < 1e-5 < gap["deep, wi
 # %% [markdown]
 # ## Leaving dropout on, on purpose
 #
-# The thinned nets agree about an easy picture, and disagree about an unusual one. **Monte
+# The hope: thinned nets agree about an easy picture, and disagree about an unusual one. (Card D7 measures how much this adds
+# to a single pass.) **Monte
 # Carlo (MC) dropout** makes use of that: keep the masks random at test, ask $K$ times, and look at how much the answers
 # differ.
 #
 # ### 7. What the net does not know
 #
+# **Entropy** measures how spread out probabilities are: 0 for (1, 0), and largest, $\log 2$, for (½, ½).
+#
 # Given the logits of $K$ thinned nets, of shape `(K, N, C)`, compute for each of the $N$ examples:
 #
 # - the **mean probability** $\bar q = \frac1K \sum_k \mathrm{softmax}(\text{logits}_k)$, shape `(N, C)`;
-# - its **predictive entropy** $H(\bar q) = -\sum_c \bar q_c \log \bar q_c$: all the uncertainty there is, `(N,)`;
+# - its **predictive entropy** $H(\bar q) = -\sum_c \bar q_c \log \bar q_c$: all the uncertainty that the average shows, `(N,)`;
 # - the **mutual information** $H(\bar q) - \frac1K \sum_k H(q_k)$: the part that comes from disagreement, `(N,)`. It is 0
 #   where all thinned nets say the same, even if what they say is "half this, half that".
 #
@@ -511,7 +515,8 @@ reveal("scaled_net_is_average", "linear" if gap["linear"] < 1e-5 < gap["deep, wi
 # but now all of it is disagreement: the mutual information is 0.69 as well.
 #
 # Use the natural logarithm. A probability can be exactly 0, and $0 \log 0$ counts as 0: your code must not turn it into
-# NaN.
+# NaN. (`torch.special.entr(q)` is $-q \log q$, and 0 at 0.) Logits may be as large as $\pm 10^4$: use `softmax`, since `exp` by
+# hand overflows.
 
 
 # %% exercise="dropout.uncertainty" role="solution"
@@ -532,13 +537,14 @@ check("dropout.uncertainty", uncertainty)
 # %% [markdown]
 # ### 8. Ask K times, without breaking anything else
 #
-# `model.train()` would bring the dropout layers to life, but **batch normalization** layers too: those keep running
+# `model.train()` switches dropout on, but it also puts **batch normalization** layers into training: those keep running
 # averages of what they see, which a call in training mode changes for good, and they would then normalize each example
 # by its neighbours in the batch.
 #
 # Write `mc_logits(model, x, samples)`. It returns the logits of `samples` passes, of shape `(samples, N, classes)`, with
 # a fresh mask in each, and keeps no graph for the gradient. Only the dropout layers (`nn.Dropout`, `nn.Dropout2d`) are
-# in training mode; when you are done, every module is in the mode in which you found it.
+# in training mode; when you are done, every module is in the mode in which you found
+# it, even if that differed from module to module.
 
 
 # %% exercise="dropout.mc_logits" role="solution"
@@ -579,7 +585,7 @@ plots.grid(
     columns=10,
     alt="The twenty test digits with the highest disagreement. Labels, and the net's answer where wrong: "
     + ", ".join(f"{int(labels[i])}" + (f" ({int(said[i])})" if wrong[i] else "") for i in hardest),
-    caption=f"The 20 digits with the highest mutual information; the net gets {int(wrong[hardest].sum())} of them wrong, "
+    caption=f"The 20 digits with the highest mutual information; the mean of the thinned nets gets {int(wrong[hardest].sum())} of them wrong, "
     f"against {float(wrong.float().mean()) * 20:.1f} among 20 digits taken at random and {int(wrong[plain_entropy.argsort(descending=True)[:20]].sum())} "
     "among the 20 with the highest entropy of one plain pass. A cross marks what it said instead.",
 )
@@ -587,8 +593,8 @@ plots.grid(
 # %% [markdown]
 # ## Trust: yours against the frameworks
 #
-# PyTorch and Keras draw masks of their own. But the mask can be read off their output: what is not 0 was kept. Feed that
-# mask to *your* function, and every number must come out the same, up to rounding.
+# PyTorch and Keras draw masks of their own. They can be read off the output: what is not 0 was kept. Feed that mask
+# to *your* function, and every number must come out the same, up to rounding.
 
 # %% role="demo"
 keras = load_keras()  # some seconds
@@ -604,6 +610,11 @@ keras_maps = torch.tensor(np.asarray(keras.layers.SpatialDropout2D(0.3)(channels
 )
 
 
+def gradient_of(function):
+    x = signal.clone().requires_grad_()
+    return torch.autograd.grad(function(x).sum(), x)[0]
+
+
 def kept(maps):
     return (maps.amax((2, 3)) != 0).float()
 
@@ -615,6 +626,12 @@ trust.table(
             "F.dropout (PyTorch)",
             lambda: inverted_dropout(signal, 0.3, (torch_out != 0).float()),
             torch_out,
+        ),
+        trust.Row(
+            "inverted_dropout, its gradient",
+            "F.dropout (PyTorch)",
+            lambda: gradient_of(lambda x: inverted_dropout(x, 0.3, (torch_out != 0).float())),
+            torch_out.ne(0) / 0.7,
         ),
         trust.Row(
             "inverted_dropout",
@@ -646,7 +663,7 @@ trust.table(
 # %% [markdown]
 # ## In the frameworks
 #
-# | | PyTorch | Keras 3 |
+# | what | PyTorch | Keras 3 |
 # |---|---|---|
 # | who decides | the module's flag `training` | the argument `training=` of the call |
 # | switch to training | `model.train()` | `fit`, or `model(x, training=True)` |
@@ -655,7 +672,7 @@ trust.table(
 # | `p` / `rate` | the share dropped | the share dropped |
 # | whole feature maps | `nn.Dropout2d`, maps are axis 1 | `SpatialDropout2D`, maps are the last axis |
 # | no gradients wanted | `torch.no_grad()`: the masks stay random | `training=False` says nothing about gradients |
-# | frozen layers | `requires_grad = False`: dropout and running statistics go on | `trainable = False`: batch norm goes into inference, dropout goes **on** |
+# | frozen layers | `requires_grad = False` changes neither: in training mode dropout drops, running averages move | `trainable = False`: batch norm runs in inference even under `training=True`; dropout ignores it |
 # | traps | `F.dropout(x, 0.5)` inside `forward` drops always: pass `training=self.training`. A dropout layer made inside `forward` is always in training mode | `training=True` written into a functional model is overruled by `predict`. A subclassed model whose `call` has no `training` argument never drops in `fit` |
 #
 # Each line of this table is checked by a test of the course against the versions that are installed here.
@@ -697,6 +714,8 @@ Markdown(
 
 # %% [markdown]
 # ### 9. Four situations in Keras
+#
+# (To **fine-tune** is to go on training a trained net; a part whose weights stay fixed is **frozen**.)
 #
 # Write `run_keras(model, x, situation)`. The model has a trunk, `model.get_layer("trunk")`, with batch normalization and
 # dropout inside (its parts stand in `trunk.layers`), and a head, `model.get_layer("head")`, with dropout of its own and a
@@ -765,12 +784,14 @@ def broken_evaluate(model, images, labels, batch_size):
 Markdown(
     "Three calls in a row: "
     + ", ".join("loss {:.4f}, accuracy {:.2%}".format(*broken_evaluate(dropping, *test_data, 300)) for _ in range(3))
+    + f". For comparison, the whole net: accuracy {whole_net:.2%}."
 )
 
 # %% [markdown]
 # It has more than one fault. Write `evaluate(model, images, labels, batch_size)`, which returns the mean loss **over the
 # examples** (cross-entropy) and the share of right answers, between 0 and 1. The last batch may be smaller than the others. The model
-# comes in any mode, and every module leaves in its own. Build no graph.
+# comes in any mode, its modules perhaps in different ones, and each leaves in its own. Build no graph, and feed no batch
+# larger than `batch_size`.
 
 
 # %% exercise="dropout.clinic_evaluate" role="solution"
@@ -800,7 +821,7 @@ check("dropout.clinic_evaluate", evaluate)
 # ### 11. The training loss above the validation loss
 #
 # "My training loss is higher than my validation loss, in every epoch. I have looked for the bug for two days." This is
-# their run, repeated on digits:
+# their run, repeated on digits, with $p = 0.7$ so that the effect is plain:
 
 # %% role="demo"
 clinic_run = course_training.train(
@@ -939,8 +960,8 @@ claims.evidence("D8")
 # ### 12. In your own words
 #
 # A colleague writes: "I trained a net with dropout. My training loss is above my validation loss, and when I ask the
-# model about one and the same picture twice, I get two different answers." Explain both to them, and say what to change
-# and what to leave. Ten sentences are enough. In a class a teacher reads this one; on your own, write it first, and then
+# model about one and the same picture twice, I get two different answers." Explain both to them, how they can check that you
+# are right, what to change, and what to leave. Ten sentences are enough. In a class a teacher reads this one; on your own, write it first, and then
 # open what a teacher would look for, below.
 
 # %% [markdown] exercise="dropout.explain" role="explain"
@@ -975,7 +996,8 @@ Markdown(
 #   average at the price of one.
 # - The phase is a flag (`model.train()`, `model.eval()`) in PyTorch and an argument (`training=`) in Keras. Neither `no_grad`
 #   nor freezing switches dropout off.
-# - A training loss above the validation loss is what dropout looks like. Measure both in evaluation before you worry.
+# - With dropout the logged training loss may lie above the validation loss without any bug. Measure both with dropout off
+#   before you worry.
 # - Dropout on at test gives a second opinion on what the net is unsure of. Compare it with the plain net's entropy.
 # - Dropout is no sure gain. What was measured:
 

@@ -162,7 +162,7 @@ expected_signal_exercise = Exercise(
         Misconception(
             "input_not_squared",
             input_not_squared,
-            "The inputs are not squared. A unit of size x is worth x or nothing, so its variance grows with x².",
+            "The inputs are not squared. A unit of size x is worth x/(1 − p) or nothing: its variance grows with x².",
             "Use x² in the variance.",
         ),
         Misconception(
@@ -170,7 +170,7 @@ expected_signal_exercise = Exercise(
             odds_turned_round,
             "The factor is turned round: (1 − p)/p would be large where hardly anything is dropped. With p = 0 "
             "nothing is random, so the variance must be 0.",
-            "The factor is p/(1 − p). (With p = 0.5 both give 1: that hides the mistake.)",
+            "Check your factor at p = 0, and near p = 1. (With p = 0.5 both give 1: that hides the mistake.)",
         ),
         Misconception(
             "classic_instead",
@@ -198,7 +198,7 @@ expected_signal_exercise = Exercise(
             second_moment,
             "What you return second is the sum of the terms' mean squares, E[z²]. The variance is E[z²] − E[z]²; with "
             "p = 0 it must be 0.",
-            "Subtract the square of each term's mean: 1/(1 − p) − 1 = p/(1 − p).",
+            "Subtract the square of each term's mean.",
         ),
         Misconception(
             "weight_untransposed",
@@ -456,7 +456,7 @@ thinned_nets_exercise = Exercise(
             bias_scaled_too,
             "In the scaled net the bias is scaled as well. Only the inputs are dropped, so only what they are "
             "multiplied by is scaled.",
-            "x @ (weight × (1 − p))ᵀ + bias.",
+            "Leave the bias out of the scaling.",
         ),
         Misconception(
             "net_unscaled",

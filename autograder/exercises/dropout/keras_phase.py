@@ -293,21 +293,21 @@ keras_phase = Exercise(
             trainable_false_for_dropout,
             "In “frozen” you set trunk.trainable = False. In Keras that puts batch norm into inference, but not "
             "dropout: the trunk's dropout is still on.",
-            "Call the trunk itself with training=False, then the head with training=True.",
+            "A part of the model can be called alone: which phase does each part need?",
         ),
         Misconception(
             "frozen_in_inference",
             frozen_in_inference,
             "In “frozen” the whole model runs in inference. Only the trunk is frozen; the head is being trained, with "
             "its dropout on.",
-            "Call the trunk with training=False, then the head with training=True.",
+            "A part of the model can be called alone: which phase does each part need?",
         ),
         Misconception(
             "frozen_in_training",
             frozen_in_training,
             "In “frozen” the whole model runs in training: the trunk's batch norm uses the batch's statistics and "
             "moves its averages, so what was learned before is slowly lost.",
-            "Call the trunk with training=False, then the head with training=True.",
+            "A part of the model can be called alone: which phase does each part need?",
         ),
         Misconception(
             "flags_left_changed",

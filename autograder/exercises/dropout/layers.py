@@ -467,14 +467,14 @@ dropout_module = Exercise(
         Misconception(
             "mask_of_other_dtype",
             MaskOfOtherDtype,
-            "The mask has a dtype and a place of its own (float64, on the processor), so the output is not what the "
+            "The mask has a dtype and a place of its own (float64, on the CPU), so the output is not what the "
             "next layer expects, and on a GPU it fails.",
             "Make the mask with torch.rand_like(x), or give it dtype=x.dtype and device=x.device.",
         ),
         Misconception(
             "mask_on_the_processor",
             MaskOnTheProcessor,
-            "The mask is always made on the processor, in float32: with a model on a GPU this fails.",
+            "The mask is always made on the CPU, in float32: with a model on a GPU this fails.",
             "Use torch.rand_like(x), or pass device=x.device.",
         ),
         Misconception(

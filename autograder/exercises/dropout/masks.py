@@ -358,7 +358,7 @@ classic_dropout = Exercise(
             training_ignored,
             "`training` changes nothing: units are dropped at test too, so the same image would get another answer "
             "each time.",
-            "Return x × (1 − p) when training is False.",
+            "Which units are on when training is False, and how much should each send?",
         ),
         Misconception(
             "phases_exchanged",
@@ -517,7 +517,7 @@ spatial_dropout = Exercise(
             channels_last,
             "The mask is laid along the last axis, as if the maps stood there. That is Keras's usual order, (N, H, W, "
             "C); PyTorch's is (N, C, H, W).",
-            "Use mask[:, :, None, None].",
+            "Which axis of x holds the maps? Put the second axis of the mask there.",
         ),
         Misconception(
             "one_mask_for_all_images",
