@@ -70,6 +70,7 @@ def cli(debug: bool) -> None:
     To write:     course build                      make the notebooks from their sources
                   course exercises                  what there is to solve
                   course evidence                   what the course claims, and how that was measured
+                  course bench                      how fast the library is beside the frameworks
 
     `course COMMAND --help` explains each with examples.
     """
@@ -305,6 +306,46 @@ def _interval(interval: Any) -> str:
 def _finding(row: Any) -> str:
     stale = "Measured with older code. " if row.get("stale") else ""
     return f"{stale}{row.get('headline') or row.get('question') or ''}"
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Time the library against the frameworks.",
+    epilog="course bench\ncourse bench --only dropout --only activations.relu\n"
+    "course bench --json | jq '.operations[] | select(.ratio < 0.5)'\ncourse bench --device cuda --write",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of a Markdown table.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run.")
+@click.option("--only", multiple=True, metavar="NAME", help="Operations whose name starts so; may be given repeatedly.")
+@click.option("--write", is_flag=True, help="Keep the results as docs/benchmarks/DEVICE.json.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="For an operation."
+)
+def bench(as_json: bool, device: str, only: tuple[str, ...], write: bool, seconds: float) -> None:
+    """Time each operation of the library against the framework's own, in one run, on one thread.
+
+    A ratio above 1 means that the library's is the faster. Both take turns, round after round, and medians are kept.
+    """
+    from autograder import notebooks
+
+    if write and only:
+        raise CourseError("--write keeps whole runs: leave --only out")
+    folder = notebooks.course_root() / "docs" / "benchmarks" if write else None
+
+    from course_lib import bench as benchmark
+
+    try:
+        results = benchmark.run(
+            only,
+            device=device,
+            seconds=seconds,
+            on_operation=lambda operation: click.echo(f"{operation.name}, {operation.pass_} ...", err=True),
+        )
+    except ValueError as error:
+        raise CourseError(str(error)) from error
+    if folder:
+        click.echo(f"wrote {benchmark.save(results, folder)}", err=True)
+    click.echo(json.dumps(results, indent=1, ensure_ascii=False) if as_json else benchmark.table(results))
 
 
 @cli.command(cls=_Examples, short_help="List the exercises.", epilog="course exercises\ncourse exercises --json")

@@ -2,7 +2,7 @@
 
 Images come in as (N, C, H, W), logits (N, classes) go out: no net here ends in a softmax, because the loss applies it.
 Every width and image size is an argument, so that the same design runs at its published size and at one that trains on
-a processor. `to_keras` makes the same net in Keras, with the same weights.
+a processor. `course_lib.keras_twin` makes the same net in Keras, with the same weights.
 
 Sources: LeCun et al. 1998 (LeNet-5); Simonyan & Zisserman 2015 (VGG, arXiv:1409.1556); He et al. 2016 (ResNet,
 arXiv:1512.03385); Howard et al. 2017 (MobileNet, arXiv:1704.04861); He et al. 2015 (PReLU and initialization,
@@ -14,14 +14,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from course_lib.conventions.architectures import CONVENTIONS
-from course_lib.quiet import load_keras
 
 __all__ = [
     "LENET_TABLE",
@@ -41,7 +37,6 @@ __all__ = [
     "resnet",
     "separable_block",
     "separable_net",
-    "to_keras",
     "vgg",
     "vgg19",
 ]
@@ -117,7 +112,7 @@ class TableConv2d(nn.Module):
         """The same convolution's ordinary weight (out_channels, in_channels, k, k), 0 where nothing is connected."""
         k = self.kernel_size
         weight = self.weight.new_zeros(self.out_channels, self.in_channels, k, k)
-        return weight.index_put((self.connections[0], self.connections[1]), self.weight)
+        return weight.index_put_((self.connections[0], self.connections[1]), self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.full_weight(), self.bias)
@@ -151,7 +146,7 @@ def lenet5(codes: Tensor | None = None) -> nn.Sequential:
     Trainable subsampling, C3 connected by `LENET_TABLE`, scaled tanh after every layer up to F6, weights drawn
     uniformly within ±2.4/fan_in, and an output layer of squared distances to fixed codes. `codes` is (classes, 84) of
     ±1; without it they are drawn by a fixed seed, which the paper names as an alternative to its own, 7 × 12 pictures
-    of the characters. Gaussian connections are called radial basis functions there: see `EuclideanRBF`.
+    of the characters.
     """
     if codes is None:
         codes = torch.randint(0, 2, (10, 84), generator=torch.Generator().manual_seed(0)).float() * 2 - 1
@@ -499,7 +494,8 @@ class ElementwisePReLU(nn.Module):
         self.weight = nn.Parameter(torch.zeros(tuple(shape)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0) + self.weight * x.clamp(max=0)
+        # PyTorch's own has a slope for each place along axis 1: flattened, that is every element
+        return F.prelu(x.flatten(1), self.weight.flatten()).view(x.shape)
 
     def extra_repr(self) -> str:
         return str(tuple(self.weight.shape))
@@ -574,79 +570,3 @@ def cats_and_dogs_net(
         ("output", nn.Linear(hidden, outputs)),
     ]
     return _initialize(nn.Sequential(OrderedDict(layers)), nn.init.xavier_uniform_)
-
-
-# the same nets in Keras --------------------------------------------------------------------------------------
-
-_TO_KERAS = {convention.id.removeprefix("architectures."): convention.to_keras for convention in CONVENTIONS}
-
-
-def to_keras(model: nn.Module, input_shape: Sequence[int]) -> Any:
-    """The same net as a Keras functional model, channels last, with this one's weights: equal outputs for equal images.
-
-    `input_shape` is PyTorch's, without the batch: (C, H, W), and the Keras net takes (N, H, W, C); or (features,).
-    Weights are transposed as `course_lib.conventions` says, and reordered after a flattening, so that the twin is laid
-    out as Keras would do it itself. It has the net's dtype. Dropout draws other masks. Keras has no layer for LeNet's
-    own pieces: its table becomes zeros in a full kernel, which then count as parameters. A net that ends flattened
-    gives (H, W, C) order. Raises TypeError for a layer that it does not know, ValueError for options Keras lacks.
-    """
-    twin = _Twin(load_keras(), str(next(model.parameters()).dtype).removeprefix("torch."))
-    shape = tuple(input_shape)
-    x = twin.keras.Input((*shape[1:], shape[0]) if len(shape) == 3 else shape, dtype=twin.dtype)
-    return twin.keras.Model(x, twin.add(model, x))
-
-
-class _Twin:
-    """Adds Keras layers one after another; remembers the order of features since the last flattening."""
-
-    def __init__(self, keras: Any, dtype: str):
-        self.keras, self.dtype = keras, dtype
-        self.order: Tensor | None = None  # of Keras's features, as places among PyTorch's
-
-    def layer(self, kind: str, x: Any, weights: Sequence[Tensor] = (), **options: Any) -> Any:
-        made = getattr(self.keras.layers, kind)(dtype=self.dtype, **options)
-        y = made(x)
-        if weights:
-            made.set_weights([weight.detach().cpu().numpy() for weight in weights])
-        return y
-
-    def reordered(self, vector: Tensor) -> Tensor:
-        return vector if self.order is None else vector[self.order]
-
-    def add(self, module: nn.Module, x: Any) -> Any:
-        if isinstance(module, nn.Sequential):
-            for child in module:
-                x = self.add(child, x)
-            return x
-        if isinstance(module, ResidualBlock):
-            y = self.add(module.branch, x)
-            if module.shortcut is not None:
-                y = self.layer("Add", [y, self.add(module.shortcut, x)])
-            return self.add(module.relu, y)
-        for kinds, rule in self.rules():
-            if isinstance(module, kinds):
-                return rule(module, x)
-        raise TypeError(f"there is no Keras twin of {type(module).__name__}")
-
-    def rules(self) -> tuple[tuple[Any, Callable[[Any, Any], Any]], ...]:
-        activations = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.SiLU: "silu", nn.SELU: "selu"}
-        return (
-            *((kind, lambda m, x, name=name: self.layer("Activation", x, activation=name)) for kind, name in activations.items()),
-            (nn.GELU, lambda m, x: self.keras.ops.gelu(x, approximate=m.approximate == "tanh")),
-            (nn.LeakyReLU, lambda m, x: self.layer("LeakyReLU", x, negative_slope=m.negative_slope)),
-            (nn.ELU, lambda m, x: self.layer("ELU", x, alpha=m.alpha)),
-            (nn.Identity, lambda m, x: x),
-            (nn.Dropout, lambda m, x: self.layer("Dropout", x, rate=m.p)),
-            (nn.Dropout2d, lambda m, x: self.layer("SpatialDropout2D", x, rate=m.p)),
-            (nn.Conv2d, self.conv),
-            (TableConv2d, lambda m, x: self.conv_weights(x, m.full_weight(), m.bias, strides=(1, 1), dilation_rate=(1, 1))),
-            (nn.Linear, self.dense),
-            (nn.modules.batchnorm._BatchNorm, self.norm),
-            ((nn.PReLU, ElementwisePReLU), self.prelu),
-            ((nn.MaxPool2d, nn.AvgPool2d), self.pool),
-            (nn.AdaptiveAvgPool2d, self.global_pool),
-            (nn.Flatten, self.flatten),
-            (Subsample2d, self.subsample),
-            (ScaledTanh, lambda m, x: m.amplitude * self.keras.ops.tanh(m.slope * x)),
-            (EuclideanRBF, self.rbf),
-        )

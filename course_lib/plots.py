@@ -17,6 +17,19 @@ from html import escape
 
 import numpy as np
 
+__all__ = [
+    "COLOURS",
+    "FONT",
+    "Figure",
+    "PlotError",
+    "arms",
+    "grid",
+    "histograms",
+    "history",
+    "series",
+    "style",
+]
+
 # Okabe & Ito (2008), the darker ones first; their black is the page's own ink, their yellow too pale for a line
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))

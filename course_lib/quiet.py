@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 __all__ = ["load_keras", "silent_descriptor"]
@@ -30,6 +30,8 @@ def load_keras() -> ModuleType:
     """The keras module. Its first import writes a dozen lines about missing GPUs to stderr, whatever the log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with silent_descriptor():
+        with suppress(ImportError):
+            import triton  # noqa: F401  (its LLVM kills the process if torch loads it after TensorFlow)
         import keras
 
         keras.ops.zeros(1)  # the first tensor looks for devices, and complains again

@@ -12,6 +12,7 @@ al. 2017 (warm-up, arXiv:1706.02677).
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,7 +63,7 @@ def piecewise_constant(step: float, *, boundaries: Sequence[float], values: Sequ
     than boundaries, and these increase.
     """
     _check(step)
-    if len(values) != len(boundaries) + 1 or any(a >= b for a, b in zip(boundaries, boundaries[1:], strict=False)):
+    if len(values) != len(boundaries) + 1 or any(a >= b for a, b in itertools.pairwise(boundaries)):
         raise ValueError(
             f"needs increasing boundaries and one value more than there are, got {list(boundaries)} and {list(values)}"
         )
@@ -179,7 +180,7 @@ def _cycle(step: float, levels: Sequence[float], total_steps: int, pct_start: fl
     if step > total_steps:
         raise ValueError(f"the cycle has {total_steps} steps, but got step {step}")
     phase = next((i for i, end in enumerate(ends) if step <= end), len(ends) - 1)
-    share = (step - starts[phase]) / (ends[phase] - starts[phase])
+    share = min((step - starts[phase]) / (ends[phase] - starts[phase]), 1.0)
     start, end = levels[phase], levels[phase + 1]
     return start + (end - start) * share if linear else _anneal(start, end, share)
 
@@ -243,7 +244,7 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class PlateauState:
-    """What `plateau_step` remembers: the best metric, the epochs since without a better one, the epochs of rest left."""
+    """What `plateau_step` remembers: the best metric, the bad epochs since, the epochs of rest left."""
 
     best: float | None = None
     bad_epochs: int = 0
@@ -266,11 +267,13 @@ def plateau_step(
     more than `patience` epochs in a row are bad; the next `cooldown` epochs count as good. NaN is bad. PyTorch's
     relative threshold takes the best with its sign, so with a negative metric it asks for less than no improvement.
     """
-    better = state.best is None and not math.isnan(metric)
-    if state.best is not None:
-        margin = threshold * abs(state.best) if relative and math.isfinite(state.best) else threshold
-        better = metric > state.best + margin if maximize else metric < state.best - margin
-    best = metric if better else state.best
+    best = state.best
+    if best is None:
+        better = metric > -math.inf if maximize else metric < math.inf
+    else:
+        margin = threshold * abs(best) if relative else threshold
+        better = metric > best + margin if maximize else metric < best - margin
+    best = metric if better else best
     if state.cooldown > 0:
         return False, PlateauState(best, 0, state.cooldown - 1)
     bad = 0 if better else state.bad_epochs + 1

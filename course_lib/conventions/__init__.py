@@ -8,11 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from course_lib.conventions import (
+    activations,
+    architectures,
+    convolution,
+    initializers,
+    normalization,
+    optimizers,
+    regularizers,
+    transfer,
+)
 from course_lib.conventions.record import Convention
 
-__all__ = ["CONVENTIONS", "Convention", "get", "table"]
+__all__ = ["CONVENTIONS", "Convention", "get", "page", "table"]
 
-TOPICS: tuple[tuple[Convention, ...], ...] = ()
+TOPICS: tuple[tuple[Convention, ...], ...] = (
+    initializers.CONVENTIONS,
+    activations.CONVENTIONS,
+    normalization.CONVENTIONS,
+    convolution.CONVENTIONS,
+    architectures.CONVENTIONS,
+    transfer.CONVENTIONS,
+    optimizers.CONVENTIONS,
+    regularizers.CONVENTIONS,
+)
 
 
 def _registry() -> dict[str, Convention]:
@@ -40,3 +59,17 @@ def table(keras: Any) -> str:
     for convention in CONVENTIONS.values():
         lines.append(f"| {convention.what} | {convention.torch()} | {convention.keras(keras)} | {convention.trap} |")
     return "\n".join(lines)
+
+
+def page() -> str:
+    """The table as a page of its own, with the versions that it was read from."""
+    from importlib.metadata import version
+
+    from course_lib.quiet import load_keras
+
+    versions = f"PyTorch {version('torch').partition('+')[0]} and Keras {version('keras')}"
+    return (
+        "# Traps between PyTorch and Keras\n\n"
+        f"Every value is read from {versions} by `python -m course_lib.conventions`; the parity tests take the "
+        f"arguments from the same records.\n\n{table(load_keras())}"
+    )

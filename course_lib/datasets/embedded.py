@@ -16,6 +16,12 @@ DATA = Path(__file__).parent / "data"
 
 # Part of the name of a set that people ask for by habit -> the embedded one that could serve; the first that fits.
 SUBSTITUTES = {
+    "medmnist": "patch12",
+    "pcam": "patch12",
+    "dtd": "patch12",
+    "texture": "patch12",
+    "emnist": "glyph26",
+    "letter": "glyph26",
     "fashion": "animalshape",
     "mnist": "mnist5k",
     "usps": "mnist5k",

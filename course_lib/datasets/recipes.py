@@ -37,6 +37,8 @@ class Recipe:
     make: Callable[..., Raw]
     changes: tuple[str, ...]
     domain_names: tuple[str, ...]
+    whole_groups: bool = False  # a group holds every class (a font, its alphabet) and looks like another as a whole
+    part_of: Callable[[str], int] | None = None  # the part of each group, where it is not drawn: 0, 1, 2
 
 
 # ---------------------------------------------------------------- mnist5k
@@ -253,6 +255,130 @@ def make_emoji8(noto: Path, twemoji: Path, fluent: Path) -> Raw:
     return raw
 
 
+# ---------------------------------------------------------------- patch12
+
+SCIKIT_IMAGE = Source(
+    package="scikit-image",
+    version="0.26.0",
+    registry="PyPI",
+    file="scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+    sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    licence="CC0-1.0 and public domain (the photographs chosen), BSD-3-Clause (the package)",
+    attribution="photographs by Stefan van der Walt, Rachel Michetti, Lav Varshney, Mikael Häggström, Paul Müller and "
+    "co-authors, NASA, SpaceX, the makers of CC0Textures and others; packed by the scikit-image team",
+)
+
+PATCH = 48
+
+# class -> file, box (top, left, bottom, right), and the block of pixels that becomes one
+PATCH_CLASSES = {
+    "brick wall": ("brick.png", (0, 0, 512, 512), 1),
+    "cat": ("chelsea.png", (0, 0, 300, 451), 1),
+    "cell": ("cell.png", (0, 0, 660, 550), 1),
+    "clock": ("clock_motion.png", (0, 0, 300, 400), 1),
+    "coffee": ("coffee.png", (0, 0, 400, 600), 1),
+    "fundus": ("retina.jpg", (210, 210, 1200, 1200), 2),
+    "grass": ("grass.png", (0, 0, 512, 512), 1),
+    "gravel": ("gravel.png", (0, 0, 512, 512), 1),
+    "handwriting": ("text.png", (0, 0, 172, 448), 1),
+    "photographer": ("camera.png", (0, 0, 512, 512), 1),
+    "rocket": ("rocket.jpg", (0, 0, 427, 640), 1),
+    "stars": ("hubble_deep_field.jpg", (0, 0, 872, 1000), 1),
+}
+PATCH_COLUMNS = ((0.0, 0.6, 6), (0.6, 0.8, 2), (0.8, 1.0, 2))  # of each part: from, to, columns of crops
+PATCH_ROWS = 10
+
+
+def grey_blocks(rgb: np.ndarray, block: int) -> np.ndarray:
+    """Luma of uint8 (H, W, 3), averaged over blocks, in whole numbers: uint8 (H // block, W // block)."""
+    luma = rgb.astype(np.int64) @ np.array([299, 587, 114])
+    height, width = (side // block for side in luma.shape)
+    blocks = luma[: height * block, : width * block].reshape(height, block, width, block).sum(axis=(1, 3))
+    scale = 1000 * block * block
+    return ((blocks + scale // 2) // scale).astype(np.uint8)
+
+
+def make_patch12(wheel: Path) -> Raw:
+    from PIL import Image  # only decodes
+
+    raw = Raw()
+    with zipfile.ZipFile(wheel) as archive:
+        for label, (name, (file, (top, left, bottom, right), block)) in enumerate(PATCH_CLASSES.items()):
+            rgb = np.asarray(Image.open(io.BytesIO(archive.read(f"skimage/data/{file}"))).convert("RGB"))
+            photograph = grey_blocks(rgb[top:bottom, left:right], block)
+            height, width = photograph.shape
+            for part, (start, end, columns) in enumerate(PATCH_COLUMNS):
+                rows = np.linspace(0, height - PATCH, PATCH_ROWS).astype(int)
+                for x in np.linspace(round(start * width), round(end * width) - PATCH, columns).astype(int):
+                    for y in rows:
+                        crop = photograph[y : y + PATCH, x : x + PATCH]
+                        raw.put(f"{name}/{y}/{x}", f"{name}/{part}", crop, label)
+    return raw
+
+
+# ---------------------------------------------------------------- glyph26
+
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+FONT_PACKAGES = json.loads((Path(__file__).parent / "fonts.json").read_text(encoding="utf-8"))
+FONT_SOURCES = tuple(
+    Source(registry="Debian", **{key: font[key] for key in font if key not in ("folder", "fonts")})
+    for font in FONT_PACKAGES
+)
+INK = 28  # of the 32 pixels: the largest letter of a font fills them
+
+
+def deb_members(deb: Path) -> dict[str, bytes]:
+    """The plain files that a Debian package (an ar archive with a data.tar in it) installs, by path."""
+    data, at = deb.read_bytes(), 8
+    while at < len(data):
+        name, size = data[at : at + 16].decode().strip(" /"), int(data[at + 48 : at + 58])
+        if name.startswith("data.tar"):
+            with tarfile.open(fileobj=io.BytesIO(data[at + 60 : at + 60 + size])) as archive:
+                files = [member for member in archive if member.isfile()]
+                return {member.name.removeprefix("./"): archive.extractfile(member).read() for member in files}
+        at += 60 + size + size % 2
+    raise ValueError(f"{deb.name} holds no data.tar")
+
+
+def alphabet_32px(font: bytes) -> np.ndarray:
+    """A font's capitals, white on black, each in the middle, all on one scale: uint8 (26, 32, 32).
+
+    Drawn eight times as large and averaged, so that little depends on the version that draws.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    def inked(size):
+        """Each letter at this size, cut to its ink: a font's own boxes count the room beside a letter too."""
+        face = ImageFont.truetype(io.BytesIO(font), size, layout_engine=ImageFont.Layout.BASIC)
+        cut = []
+        for letter in LETTERS:
+            canvas = Image.new("L", (4 * size, 4 * size))
+            ImageDraw.Draw(canvas).text((size, size), letter, fill=255, font=face)
+            cut.append(np.asarray(canvas.crop(canvas.getbbox())).astype(np.int64))
+        return cut
+
+    largest = max(max(letter.shape) for letter in inked(256))
+    images = []
+    for letter in inked(256 * 8 * INK // largest):
+        (height, width), canvas = letter.shape, np.zeros((256, 256), np.int64)
+        top, left = (256 - height) // 2, (256 - width) // 2
+        canvas[top : top + height, left : left + width] = letter
+        total = canvas.reshape(32, 8, 32, 8).sum(axis=(1, 3))
+        images.append(((total + 32) // 64).astype(np.uint8))
+    return np.stack(images)
+
+
+def make_glyph26(*debs: Path) -> Raw:
+    raw = Raw()
+    for package, deb in zip(FONT_PACKAGES, debs, strict=True):
+        members = deb_members(deb)
+        for font in package["fonts"]:
+            letters = alphabet_32px(members[f"{package['folder']}/{font}"])
+            for label, image in enumerate(letters):
+                raw.put(f"{package['package']}/{font}/{LETTERS[label]}", package["package"], image, label)
+    return raw
+
+
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 DIGITS = tuple("0123456789")
 
@@ -289,6 +415,19 @@ RECIPES = {
         ),
         domain_names=("Noto", "Twemoji", "Fluent"),
     ),
+    "glyph26": Recipe(
+        title="capital letters in 195 fonts, white on black, 32 px, 26 classes",
+        licence=" AND ".join(sorted({source.licence for source in FONT_SOURCES})),
+        classes=LETTERS,
+        sources=FONT_SOURCES,
+        make=make_glyph26,
+        changes=(
+            "at most four fonts of a package, its letters A to Z drawn in the middle, a font's largest at 28 px",
+            "exact doubles removed",
+        ),
+        domain_names=("fonts",),
+        whole_groups=True,
+    ),
     "mnist5k": Recipe(
         title="handwritten digits, 28 px, 10 classes",
         licence="CC-BY-SA-3.0",
@@ -297,5 +436,19 @@ RECIPES = {
         make=make_mnist5k,
         changes=("converted from text to arrays",),
         domain_names=("MNIST",),
+    ),
+    "patch12": Recipe(
+        title="crops of 12 photographs, grey, 48 px, 12 classes: which photograph is it from?",
+        licence="CC0-1.0 AND LicenseRef-Public-Domain",
+        classes=tuple(PATCH_CLASSES),
+        sources=(SCIKIT_IMAGE,),
+        make=make_patch12,
+        changes=(
+            "photographs in the public domain chosen, turned grey, the fundus halved in size and its black rim cut off",
+            "cropped to 48 x 48: the left 60 % of a photograph for train, the next 20 % for valid, the right for test; "
+            "crops of one part overlap",
+        ),
+        domain_names=("photographs",),
+        part_of=lambda group: int(group.rsplit("/", 1)[1]),
     ),
 }

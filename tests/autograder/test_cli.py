@@ -256,6 +256,57 @@ def test_an_unknown_claim_is_refused_before_anything_runs(runner: list[str], cap
     assert runner == []
 
 
+RESULTS = {"operations": [{"name": "dropout.Dropout", "ratio": 2.5}]}
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A stand-in for the measurements; returns what it was asked for."""
+    asked: list[Any] = []
+
+    def run(only: Any, *, device: str, seconds: float, on_operation: Any) -> Any:
+        if device == "cuda":
+            raise ValueError("there is no GPU that PyTorch can use here")
+        on_operation(types.SimpleNamespace(name="dropout.Dropout", pass_="forward"))
+        asked.append((only, device, seconds))
+        return RESULTS
+
+    def save(results: Any, folder: Path) -> Path:
+        asked.append((results, folder))
+        return folder / "cpu.json"
+
+    module = types.ModuleType("course_lib.bench")
+    module.run, module.save, module.table = run, save, lambda results: "| a | table |"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "course_lib.bench", module)
+    monkeypatch.setattr(importlib.import_module("course_lib"), "bench", module, raising=False)
+    return asked
+
+
+def test_bench_prints_a_table_or_json_and_keeps_nothing(benchmark: list[Any], capsys: pytest.CaptureFixture) -> None:
+    assert course("bench", "--only", "dropout", "--only", "optimizers") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "| a | table |\n" and captured.err == "dropout.Dropout, forward ...\n"
+    assert course("bench", "--json", "--seconds", "0.5") == 0
+    assert json.loads(capsys.readouterr().out) == RESULTS
+    assert benchmark == [(("dropout", "optimizers"), "cpu", 1.0), ((), "cpu", 0.5)]
+
+
+def test_bench_writes_a_whole_run_where_the_course_is(
+    checkout: Path, benchmark: list[Any], capsys: pytest.CaptureFixture
+) -> None:
+    assert course("bench", "--write", "--only", "dropout") == 2
+    assert capsys.readouterr().err == "course: --write keeps whole runs: leave --only out\n"
+    assert benchmark == []
+    assert course("bench", "--write") == 0
+    assert benchmark[1] == (RESULTS, checkout / "docs" / "benchmarks")
+    assert "wrote " in capsys.readouterr().err
+
+
+def test_bench_without_a_gpu_says_so(benchmark: list[Any], capsys: pytest.CaptureFixture) -> None:
+    assert course("bench", "--device", "cuda") == 2
+    assert capsys.readouterr().err == "course: there is no GPU that PyTorch can use here\n"
+
+
 def test_lab_opens_the_lesson(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from course_lib.claims.claim import DOES_NOT_HOLD, HOLDS_WHEN, Claim, Decision, Interval, Measured, Series, Table
 from course_lib.claims.experiments import images
+from course_lib.quiet import load_keras
 
 __all__ = ["CLAIMS"]
 
@@ -119,7 +120,7 @@ def torch_norm_situations(x: torch.Tensor) -> Iterator[Situation]:
 
 
 def keras_situations(x: np.ndarray, y: np.ndarray) -> Iterator[Situation]:
-    import keras
+    keras = load_keras()
 
     class Watch(keras.layers.Layer):
         """Passes its input on, and keeps the share of zeros in it."""
@@ -223,7 +224,7 @@ def gradient_step(model, x, y) -> None:
 
 
 def keras_norm_situations(x: np.ndarray) -> Iterator[Situation]:
-    import keras
+    keras = load_keras()
 
     def moved(act: Callable, *, trainable: bool = True) -> float:
         norm = keras.layers.BatchNormalization()
@@ -248,7 +249,7 @@ def measure_phase(seeds):
     with torch.random.fork_rng(devices=[]):
         for seed in seeds:
             torch.manual_seed(seed)
-            import keras
+            keras = load_keras()
 
             keras.utils.set_random_seed(seed)
             rows = torch.randperm(len(data.test[1]))[:16]
@@ -279,7 +280,7 @@ def measure_phase(seeds):
         for name, values in arms.items()
     ]
     # Keras once had a global flag
-    import keras
+    keras = load_keras()
 
     flag = hasattr(keras.backend, "learning_phase") or hasattr(keras.backend, "set_learning_phase")
     rows.append(("Keras", "keras.backend.learning_phase, the global flag", "gone", "there" if flag else "gone"))
