@@ -18,7 +18,7 @@ def page() -> str:
     lines = [
         "# The evidence",
         "",
-        "What people ask and say about training deep nets, each tested by code of this course. Made from the results in "
+        "What people ask and say about training deep nets, tested by code of this course. Made from the results in "
         "`course_lib/claims/results` by `python -m course_lib.claims`; `course evidence ID` measures a claim again.",
         "",
         f"{len(rows)} rows: " + ", ".join(f"{number} {verdict}" for verdict, number in count.most_common()) + ".",
