@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
+
+from course_lib.provenance import parts_of
 
 from .diagnose import Diagnosis, blank, diagnose, first_differences, trusted_evidence
 from .exercise import Case, CourseError, Criterion, Exercise
@@ -20,6 +24,7 @@ __all__ = [
     "cases_of",
     "judge",
     "judge_answer",
+    "judge_version",
     "no_verdict",
     "request_for",
     "try_out",
@@ -130,6 +135,21 @@ def judge_answer(
         return no_verdict(exercise, f"What came back from the kernel was no answer: {error}.")
     used = tuple(sorted({*forbidden, *(name for name in evidence.forbidden if name in exercise.forbidden)}))
     return judge(exercise, seeds, Evidence(evidence.exercise, evidence.outcomes, used))
+
+
+@lru_cache(maxsize=256)
+def judge_version(exercise: Exercise) -> str:
+    """A digest of all that turns evidence on this exercise into a verdict: the record, its functions with the code of
+    the project that they use, and the code that compares, diagnoses and judges."""
+    digest = hashlib.sha256()
+    digest.update(repr([(c.name, c.points, c.compare, c.requires) for c in exercise.criteria]).encode())
+    digest.update(repr([(m.id, m.message, m.next_step) for m in exercise.misconceptions]).encode())
+    for function in (exercise.cases, exercise.reference, *(m.wrong for m in exercise.misconceptions)):
+        for part in sorted(parts_of(function, ("autograder", "course_lib"), through_modules=True)):
+            digest.update(part.encode())
+    for module in ("compare", "diagnose", "exercise", "judge", "probe.collect", "probe.wire"):
+        digest.update(inspect.getsource(import_module(f"{__package__}.{module}")).encode())
+    return digest.hexdigest()[:16]
 
 
 def no_verdict(exercise: Exercise, message: str, next_step: str = "") -> Verdict:
