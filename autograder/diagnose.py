@@ -27,6 +27,7 @@ class Diagnosis:
     next_step: str = ""
     misconception: str | None = None
     relation: str | None = None
+    missing: bool = False  # there was nothing by the answer's name
 
 
 def trusted_evidence(exercise: Exercise, candidate: Callable[..., Any], cases: Sequence[Case]) -> Evidence:
@@ -86,6 +87,7 @@ def blank(got: Evidence) -> Diagnosis | None:
         return Diagnosis(
             f"There was nothing to check: no cell that ran to its end defines `{name}`.",
             "Run your notebook from the top in a fresh kernel, and mend the first cell that stops.",
+            missing=True,
         )
     return None
 

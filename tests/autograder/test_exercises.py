@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autograder.check import VISIBLE_SEEDS, check
+from autograder.check import check
 from autograder.diagnose import first_differences, trusted_evidence
 from autograder.exercise import Close, CourseError, Exercise, Explanation, SameShare
 from autograder.exercises import EXERCISES, LESSONS, get, of_lesson
