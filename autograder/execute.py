@@ -18,7 +18,7 @@ from queue import Empty
 from typing import Any
 
 from autograder import exercises
-from autograder.evidence import Limits, Ran, Task, pack, unpack
+from autograder.evidence import DEFAULT_LIMITS, Limits, Ran, Task, pack, unpack
 from autograder.exercise import CourseError, Exercise
 from autograder.forbidden import forbidden_in_cells
 from autograder.judge import VISIBLE_SEEDS, judge_answer, judge_version, no_verdict, request_for
@@ -59,7 +59,7 @@ def make_task(
     lesson: str,
     seeds: Mapping[str, Sequence[int]] | None = None,
     *,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
     unsafe: bool = False,
 ) -> Task:
     """The task of running a repaired notebook: its code cells, and a request for each check in it.
@@ -343,7 +343,7 @@ def _error(name: str, value: str) -> Any:
 # ---------------------------------------------------------------- a learner's whole notebook, from the terminal
 
 
-def check_notebook(path: Path | str, release: Any, limits: Limits = Limits()) -> list[Outcome]:
+def check_notebook(path: Path | str, release: Any, limits: Limits = DEFAULT_LIMITS) -> list[Outcome]:
     """Run a learner's notebook on the learner's own machine, on the visible cases; an outcome for each check, in order.
 
     Locked cells come from `release`, so edits to them don't matter. Raises NotebookError for a file that is not the

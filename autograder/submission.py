@@ -437,7 +437,7 @@ def outcome_of(verdict: Mapping[str, Any]) -> Outcome:
 
 
 def first_error(outputs: Iterable[Any]) -> str:
-    """The error of a cell in one line, "" if none; ours (a time-out, say) before the learner's, since it is the cause."""
+    """The error of a cell in one line, "" if none; ours (a time-out, say) first, since it is the cause of the rest."""
     errors = [output for output in outputs if output.get("output_type") == "error"]
     for output in sorted(errors, key=lambda output: output.get("ename") not in OUR_ERRORS):
         name, value = _text(output.get("ename")), _text(output.get("evalue")).strip()

@@ -88,10 +88,14 @@ async def _answer(channel: socket.socket, wanted: str) -> dict[str, Any]:
     try:
         packet = sandbox.unpack(await asyncio.wait_for(loop.sock_recv(channel, sandbox.MAX_PACKET), _PATIENCE))
     except TimeoutError as error:
-        raise SandboxError(f"no kernel started within {_PATIENCE} s: the machine is too busy, grade fewer at once") from error
+        raise SandboxError(
+            f"no kernel started within {_PATIENCE} s: the machine is too busy, grade fewer at once"
+        ) from error
     if wanted not in packet:
         kind = NoBox if packet.get("elsewhere") else SandboxError
-        raise kind(packet.get("error") or f"a kernel ended before it had started: {packet.get('ended', 'nobody knows why')}")
+        raise kind(
+            packet.get("error") or f"a kernel ended before it had started: {packet.get('ended', 'nobody knows why')}"
+        )
     return packet
 
 

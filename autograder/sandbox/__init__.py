@@ -8,4 +8,17 @@ from .channel import MAX_PACKET, pair, receive, send, unpack
 from .view import View, enter, environment
 from .walls import SandboxError, Walls
 
-__all__ = ["MAX_PACKET", "SandboxError", "View", "Walls", "enter", "environment", "order", "pair", "receive", "send", "start", "unpack"]
+__all__ = [
+    "MAX_PACKET",
+    "SandboxError",
+    "View",
+    "Walls",
+    "enter",
+    "environment",
+    "order",
+    "pair",
+    "receive",
+    "send",
+    "start",
+    "unpack",
+]

@@ -56,7 +56,10 @@ def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
         os._exit(0)
     except BaseException as error:
         with suppress(OSError):
-            send(channel, {"error": str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"})
+            send(
+                channel,
+                {"error": str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"},
+            )
         os._exit(1)
     os._exit(0)
 

@@ -83,7 +83,8 @@ class View:
         for folder in grader:  # only what learners import, so that nothing here tells how answers are judged
             inside = sorted(Path(folder, "inside").rglob("*.py"))
             files = {str(Path(folder, path.relative_to(Path(folder, "inside")))): path for path in inside}
-            files |= {f"{folder}/{name}": Path(folder, name) for name in ("exercise.py", "probe.py")}
+            real = [Path(folder, "exercise.py"), *sorted(Path(folder, "probe").glob("*.py"))]
+            files |= {str(path): path for path in real}
             written += [(name, path.read_bytes()) for name, path in files.items()]
             hidden.append(folder)
         hidden += [str(Path(folder).parent) for folder in (*library, *grader) if not _installed(folder)]
@@ -215,7 +216,9 @@ def _furnish(new: Path, old: Path, view: View) -> None:
     plan = [(path, True) for path in view.shown] + [(path, False) for path in view.hidden]
     done: dict[str, bool] = {}  # outer folders come first
     for path, show in sorted(plan, key=lambda item: item[0].count("/")):
-        around = max((folder for folder in done if path.startswith(f"{folder}/") or path == folder), key=len, default="")
+        around = max(
+            (folder for folder in done if path.startswith(f"{folder}/") or path == folder), key=len, default=""
+        )
         if not show:
             os.makedirs(f"{new}{path}", exist_ok=True)
             mount_private("tmpfs", f"{new}{path}", "mode=0755,size=4m,nr_inodes=1024")
