@@ -25,7 +25,7 @@ from typing import Any
 
 from autograder.exercise import CourseError
 
-__all__ = ["FORMAT", "EvidenceError", "Limits", "Ran", "Store", "Task", "pack", "unpack"]
+__all__ = ["DEFAULT_LIMITS", "FORMAT", "EvidenceError", "Limits", "Ran", "Store", "Task", "pack", "unpack"]
 
 FORMAT = 1  # of tasks and evidence; another number makes every older piece of evidence unknown
 MAX_BYTES = 512 * 2**20  # of one unpacked archive
@@ -49,6 +49,9 @@ class Limits:
     memory: int = 2 * 2**30
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Task:
     """One submission to run: `cells` as (role, exercise id, source) of its code cells, in order.
@@ -62,7 +65,7 @@ class Task:
     cells: tuple[tuple[str, str, str], ...]
     requests: Mapping[str, bytes]
     seeds: Mapping[str, tuple[int, ...]]
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     unsafe: bool = False
 
     @property
@@ -127,7 +130,9 @@ def unpack(data: bytes) -> Ran:
             raise EvidenceError(f"the evidence is of format {told['format']}, not {FORMAT}")
         return Ran(
             outputs=tuple(tuple(outputs) for outputs in told["outputs"]),
-            answers={name.removeprefix("answers/"): part for name, part in parts.items() if name.startswith("answers/")},
+            answers={
+                name.removeprefix("answers/"): part for name, part in parts.items() if name.startswith("answers/")
+            },
             silent=told["silent"],
             stopped=told["stopped"],
             verdicts=json.loads(parts["verdicts.json"]),

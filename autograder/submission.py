@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ __all__ = [
     "Outcome",
     "class_secret",
     "exercise_of",
+    "first_error",
     "given_by",
     "grade_id",
     "lesson_of",
     "nbformat",
     "outcome",
+    "outcome_of",
     "outcomes",
     "parse",
     "quiet_environment",
@@ -264,6 +266,8 @@ def refuse_missing(notebook: Any, given: Sequence[Given], name: str) -> None:
 def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
     """Make `notebook` carry every given cell once, locked ones as they were given; returns what was put right.
 
+    A remark is "<name of the cell>: <what was the matter>".
+
     All other metadata goes, since a tag such as `skip-execution` on a check would earn its points. A cell that lost
     its metadata is known again by its id, by its text, or by the function it defines. Of two copies the last counts
     and the others stay as ordinary cells. A missing check comes back after its solution; a missing solution comes
@@ -274,6 +278,8 @@ def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
     by_name = {cell.name: cell for cell in given}
     names = {index: name for name, index in place.items()}
     for index, cell in enumerate(notebook.cells):
+        if index in names:
+            remarks += _forged(cell, by_name[names[index]])
         cell.metadata = nbformat().from_dict({})
         if index in names:
             _restore(cell, by_name[names[index]], remarks)
@@ -326,6 +332,20 @@ def _looks_like(cell: Any, given: Given) -> bool:
         return False
     heads = {line.split("(")[0] for line in given.source.splitlines() if line.startswith(("def ", "class "))}
     return bool(heads & {line.split("(")[0] for line in cell.source.splitlines()})
+
+
+def _forged(cell: Any, given: Given) -> Iterator[str]:
+    """What the cell's metadata claims that was not given so; a cell that lost its metadata claims nothing."""
+    options = cell.metadata.get("nbgrader")
+    if not isinstance(options, dict):
+        return
+    if given.grade and options.get("points") != given.points:
+        yield f"{given.name}: its points were changed"
+    if any(options.get(flag) != getattr(given, flag) for flag in ("grade", "solution", "locked")):
+        yield f"{given.name}: its lock or kind was changed"
+    tags = cell.metadata.get("tags")
+    if isinstance(tags, list) and "skip-execution" in tags:
+        yield f"{given.name}: was tagged to be skipped"
 
 
 def _restore(cell: Any, given: Given, remarks: list[str]) -> None:
@@ -381,7 +401,7 @@ def _unique_ids(cells: Iterable[Any]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check cell earned, and why not more. `verdict` is the check's own account, if it gave one."""
+    """What one check cell earned, and why not more. `verdict` is the judge's own account, if anything was tried."""
 
     exercise: str
     score: float
@@ -393,22 +413,20 @@ class Outcome:
 
 
 def outcomes(notebook: Any) -> list[Outcome]:
-    """What each check of a notebook that has run found, in the notebook's order."""
-    answers = {role_of(cell)[1]: cell for cell in notebook.cells if role_of(cell)[0] == "solution"}
-    checks = [cell for cell in notebook.cells if role_of(cell)[0] == "check"]
-    return [outcome(cell, answers.get(role_of(cell)[1])) for cell in checks]
+    """What each check of a graded notebook found, in the notebook's order."""
+    return [outcome(cell) for cell in notebook.cells if role_of(cell)[0] == "check"]
 
 
-def outcome(cell: Any, answer: Any = None) -> Outcome:
-    """Read a check cell that has run. Whatever is not exactly one possible verdict earns 0, with the reason.
+def outcome(cell: Any) -> Outcome:
+    """Read a graded check cell. Whatever is not exactly one possible verdict earns 0, with the reason.
 
-    `answer` is the exercise's solution cell: if that failed, its error says more than the check's NameError.
     (nbgrader gives *full* marks to a check cell without output, and to one whose output is not a number.)
     """
     exercise, max_score = role_of(cell)[1], float(cell.metadata.nbgrader.points)
     verdicts = [o for o in cell.outputs if o.output_type == "execute_result" and VERDICT in o.get("data", {})]
     if len(verdicts) != 1:
-        return Outcome(exercise, 0.0, max_score, _why_no_verdict(cell.outputs, len(verdicts), answer))
+        why = first_error(cell.outputs) or "The check gave no verdict."
+        return Outcome(exercise, 0.0, max_score, "The check gave more than one verdict." if verdicts else why)
     data, verdict = verdicts[0].data, verdicts[0].data[VERDICT]
     try:
         score = float(data["text/plain"])
@@ -418,38 +436,32 @@ def outcome(cell: Any, answer: Any = None) -> Outcome:
         honest = possible = False
     if not honest or not possible:
         return Outcome(exercise, 0.0, max_score, "The check's verdict is not one that this exercise can give.")
+    return outcome_of(verdict)
+
+
+def outcome_of(verdict: Mapping[str, Any]) -> Outcome:
+    """The outcome that a verdict, as plain data, stands for."""
     found = verdict.get("diagnosis")
     found = found if isinstance(found, dict) else {}
     return Outcome(
-        exercise,
-        score,
-        max_score,
+        verdict["exercise"],
+        float(verdict["score"]),
+        float(verdict["max_score"]),
         _text(found.get("message")),
         _text(found.get("next_step")),
         _text(found.get("misconception")) or None,
-        verdict,
+        verdict if verdict.get("cases", 1) else None,  # without a case nothing was tried
     )
 
 
-def _why_no_verdict(outputs: Iterable[Any], verdicts: int, answer: Any) -> str:
-    if verdicts:
-        return "The check gave more than one verdict."
-    ours, at_check = _first_error(outputs)
-    if at_check.startswith("NameError") and answer is not None and (in_answer := _first_error(answer.outputs)[1]):
-        return f"There was nothing to check: the cell with your answer stopped. {in_answer}"
-    if not at_check:
-        return "The check gave no verdict."
-    return at_check if ours else f"The check could not run: {at_check}"
-
-
-def _first_error(outputs: Iterable[Any]) -> tuple[bool, str]:
-    """The error of a cell in one line; ours (a time-out, say) before the learner's, since it is the cause."""
-    errors = [output for output in outputs if output.output_type == "error"]
+def first_error(outputs: Iterable[Any]) -> str:
+    """The error of a cell in one line, "" if none; ours (a time-out, say) first, since it is the cause of the rest."""
+    errors = [output for output in outputs if output.get("output_type") == "error"]
     for output in sorted(errors, key=lambda output: output.get("ename") not in OUR_ERRORS):
         name, value = _text(output.get("ename")), _text(output.get("evalue")).strip()
         first = value.splitlines()[0] if value else ""
-        return (True, first) if name in OUR_ERRORS else (False, f"{name}: {first}".removesuffix(": "))
-    return False, ""
+        return first if name in OUR_ERRORS else f"{name}: {first}".removesuffix(": ")
+    return ""
 
 
 def _text(value: Any) -> str:

@@ -23,7 +23,6 @@ from autograder.submission import (
     given_by,
     nbformat,
     outcome,
-    outcomes,
     parse,
     read,
     refuse_missing,
@@ -222,9 +221,19 @@ def test_whatever_was_done_to_the_file_nbgrader_finds_what_was_released(notebook
         assert cell.cell_type == given.cell_type
         assert cell.source == given.source or not given.locked
     assert all(set(cell.metadata) <= {"nbgrader", "deletable", "editable"} for cell in notebook.cells)
-    assert bool(remarks) is (harm is not forge)
+    assert remarks
     order = [role_of(cell) for cell in notebook.cells if role_of(cell)[0] in ("solution", "check")]
     assert order.index(("solution", "tiny.square")) < order.index(("check", "tiny.square"))
+
+
+def test_what_the_file_claims_of_a_cell_is_remarked(notebook: Any) -> None:
+    forge(notebook)
+    remarks = repair(notebook, GIVEN)
+    claims = ("its points were changed", "its lock or kind was changed", "was tagged to be skipped")
+    assert [remark for remark in remarks if remark.startswith("tiny-double-check: ")] == [
+        f"tiny-double-check: {claim}" for claim in claims
+    ]
+    assert "tiny-double-solution: its points were changed" not in remarks  # nbgrader gives an answer no points
 
 
 def test_of_two_copies_the_last_counts_and_the_first_still_runs(notebook: Any) -> None:
@@ -309,7 +318,7 @@ def test_a_warning_on_stderr_costs_nothing() -> None:
         ([result(exercise="tiny.square")], "not one that this exercise can give"),
         ([result("two")], "not one that this exercise can give"),
         ([result(score=None)], "not one that this exercise can give"),
-        ([error("NameError", "name 'double' is not defined")], "could not run: NameError: name 'double' is not def"),
+        ([error("NameError", "name 'double' is not defined")], "^NameError: name 'double' is not def"),
         ([error("NotRun", "The kernel died.")], "^The kernel died.$"),
         ([error("KeyboardInterrupt", ""), error("TimeOut", "This cell was stopped.")], "^This cell was stopped.$"),
     ],
@@ -318,17 +327,6 @@ def test_anything_but_one_possible_verdict_earns_nothing_and_says_why(outputs: l
     got = outcome(ran(*outputs))
     assert (got.score, got.max_score, got.verdict) == (0.0, 3.0, None)
     assert re.search(message, got.message)
-
-
-def test_a_name_error_in_the_check_is_explained_by_the_answer_that_failed() -> None:
-    notebook = copy.deepcopy(RELEASE)
-    tiny.find(notebook, "tiny.double", "solution").outputs = [nbformat().from_dict(error("SyntaxError", "bad\nline"))]
-    tiny.find(notebook, "tiny.double", "check").outputs = [
-        nbformat().from_dict(error("NameError", "name 'double' is not defined"))
-    ]
-    assert outcomes(notebook)[0].message == (
-        "There was nothing to check: the cell with your answer stopped. SyntaxError: bad"
-    )
 
 
 def test_messages_from_a_learners_kernel_are_short() -> None:
