@@ -92,7 +92,7 @@ def run(
     store: Store,
     perform: Perform,
     *,
-    judged_by_now: Callable[[Ran, Task], bool] = lambda ran, task: True,
+    judged_by_now: Callable[[Task, Ran], bool] = lambda task, ran: True,
     where: Where = Where(),
     expected: int | None = None,
     on_status: Callable[[Status], None] = lambda status: None,
@@ -122,11 +122,11 @@ def run(
 
 
 def _needed(
-    jobs: Iterable[tuple[str, Task]], store: Store, judged_by_now: Callable[[Ran, Task], bool]
+    jobs: Iterable[tuple[str, Task]], store: Store, judged_by_now: Callable[[Task, Ran], bool]
 ) -> Iterator[Done | _Job]:
     for name, task in jobs:
         kept = store.get(task.key)
-        yield Done(name) if kept is not None and judged_by_now(unpack(kept), task) else _Job(name, task, kept)
+        yield Done(name) if kept is not None and judged_by_now(task, unpack(kept)) else _Job(name, task, kept)
 
 
 def _run_here(job: _Job, store: Store, perform: Perform) -> Done:
