@@ -56,6 +56,11 @@ class SandboxProvisioner(KernelProvisionerBase):
     def has_process(self) -> bool:
         return self._box is not None
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the box's keeper, as seen from here."""
+        return self._box.pid if self._box is not None else None
+
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         return await super().pre_launch(cmd=[], **kwargs)
 
