@@ -54,6 +54,8 @@ def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
         stage()
     except EOFError:  # the grader is gone
         os._exit(0)
+    except SystemExit as ending:
+        os._exit(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
     except BaseException as error:
         with suppress(OSError):
             if not isinstance(error, SandboxError):
@@ -65,7 +67,7 @@ def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
 
 def _porter(channel: socket.socket, kernel: Kernel) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until IPython's kernel handles it
     flags = system.NEW_NS | system.NEW_PID | system.NEW_NET | system.NEW_IPC | system.NEW_UTS | system.NEW_CGROUP
     try:
         system.unshare(flags)
@@ -114,7 +116,6 @@ def _kernel(
     channel: socket.socket, kernel: Kernel, walls: Walls, packet: dict[str, Any], descriptors: Sequence[int]
 ) -> None:
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     _limit(walls)
     system.no_new_privileges()
     landlock.apply((HOME, "/dev/shm"))

@@ -181,8 +181,9 @@ def _remedy() -> str:
 
 
 def mount_private(kind: str, target: str, options: str, *, run: bool = False) -> None:
-    """A new, empty file system."""
-    system.mount(kind, target, kind, _NOSUID | _NODEV | (0 if run else _NOEXEC), options)
+    """A new file system, of which nobody else knows. Programs and libraries in it can be run only if `run`."""
+    devices = 0 if kind == "devpts" else _NODEV
+    system.mount(kind, target, kind, _NOSUID | devices | (0 if run else _NOEXEC), options)
 
 
 # ---------------------------------------------------------------- the root folder
