@@ -5,8 +5,8 @@ than there are workers for, and says of each when its evidence is in the store. 
 again, and what comes back is stored at once, in a thread of its own, whatever the caller is busy with; so a run that
 was stopped goes on where it was.
 
-A worker that ends takes its tasks with it: Dask gives them to another, twice. A task that has lost its workers then runs
-once more with nothing beside it, after all others. If they end again, it was the task: it is set aside.
+A worker that ends takes its tasks with it, and Dask gives them to another. A task that has lost several runs again after
+all others, with nothing beside it. If its workers end even then, it was the task: it is set aside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 from autograder.evidence import Ran, Store, Task, unpack
 from autograder.exercise import CourseError
 
-__all__ = ["Done", "EngineError", "Status", "Where", "course_version", "run"]
+__all__ = ["THIS_MACHINE", "Done", "EngineError", "Perform", "Status", "Where", "course_version", "run"]
 
 Perform = Callable[[Task, bytes | None], bytes]  # importable by its name: workers get the name, not the code
 
@@ -40,6 +40,7 @@ AHEAD = 3  # tasks given out for each worker: one that runs, and two so that it 
 LOSSES = 1  # workers that Dask lets a task lose before we hear of it, on a cluster of our own; the scheduler's own else
 SPARE = 120  # seconds over a task's own limits, after which a worker that hangs in it ends itself
 CONNECT = 10  # seconds to reach a scheduler
+START = 120  # and for workers of our own to start, beyond that
 LOOK = 2  # seconds between two counts of a cluster's workers
 TICK = 0.25  # seconds between two looks at what has come back
 
@@ -60,6 +61,9 @@ class Where:
     scheduler: str = ""
     tls: tuple[Path, Path, Path] | None = None
     patience: float = 600
+
+
+THIS_MACHINE = Where()
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,20 @@ def run(
     store: Store,
     perform: Perform,
     *,
-    judged_by_now: Callable[[Task, Ran], bool] = lambda task, ran: True,
-    where: Where = Where(),
+    judged_by_now: Callable[[Ran, Task], bool] = lambda ran, task: True,
+    anew: bool = False,
+    where: Where = THIS_MACHINE,
     expected: int | None = None,
     on_status: Callable[[Status], None] = lambda status: None,
 ) -> Iterator[Done]:
     """Yield a Done for each job, (name, task), as soon as its evidence is in the store; in no order.
 
     Jobs are read as there is room for them. Evidence that is there is made again only where `judged_by_now` is False:
-    `perform` then gets it. One job that has to be run is run in this process. `expected` is how many jobs there are at
-    most, `on_status` is called again and again. Raises EngineError: no such cluster, a cluster that is lost, a worker
-    of another version; CourseError: evidence can't be written.
+    `perform` then gets it; with `anew` all is made again. One job that has to be run is run in this process.
+    `expected` is how many jobs there are at most, `on_status` is called again and again. Raises EngineError: no such
+    cluster, a cluster that is lost, a worker of another version; CourseError: evidence can't be written.
     """
-    wanted = _needed(jobs, store, judged_by_now)
+    wanted = _needed(jobs, store, judged_by_now, anew)
     first: _Job | None = None
     for item in wanted:
         if isinstance(item, Done):
@@ -122,11 +127,11 @@ def run(
 
 
 def _needed(
-    jobs: Iterable[tuple[str, Task]], store: Store, judged_by_now: Callable[[Task, Ran], bool]
+    jobs: Iterable[tuple[str, Task]], store: Store, judged_by_now: Callable[[Ran, Task], bool], anew: bool
 ) -> Iterator[Done | _Job]:
     for name, task in jobs:
-        kept = store.get(task.key)
-        yield Done(name) if kept is not None and judged_by_now(task, unpack(kept)) else _Job(name, task, kept)
+        kept = None if anew else store.get(task.key)
+        yield Done(name) if kept is not None and judged_by_now(unpack(kept), task) else _Job(name, task, kept)
 
 
 def _run_here(job: _Job, store: Store, perform: Perform) -> Done:
@@ -216,28 +221,29 @@ class _Pool:
         from distributed import Client, LocalCluster
         from distributed.security import Security
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on versions: tasks that can't be read there are told below
-            try:
-                security = _security(self.where)
-                if self.where.scheduler:
-                    self._client = Client(
-                        self.where.scheduler, security=security, timeout=CONNECT, set_as_default=False
-                    )
-                    return
+        def start() -> None:
+            address: Any = self.where.scheduler
+            if not address:
                 count = self.where.workers or len(os.sched_getaffinity(0))
-                with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+                quiet = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.http.routes": []}
+                with dask.config.set(quiet):
                     # A key of this run's own: on a loopback port without it, anyone on this machine could run code.
-                    self._cluster = LocalCluster(
+                    address = self._cluster = LocalCluster(
                         n_workers=min(count, expected or count),
                         threads_per_worker=1,
                         dashboard_address=None,
                         security=Security.temporary(),
                         silence_logs=logging.CRITICAL + 1,
-                        scheduler_kwargs={"allowed_failures": LOSSES},
+                        scheduler_kwargs={"allowed_failures": LOSSES, "dashboard": False, "dashboard_address": ":0"},
                         preload=[__name__],  # `dask_setup` below
                     )
-                self._client = Client(self._cluster, timeout=CONNECT, set_as_default=False)
+                address.loop.add_callback(address.scheduler.http_server.stop)  # it is there without a dashboard too
+            self._client = Client(address, security=_security(self.where), timeout=CONNECT, set_as_default=False)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on versions: tasks that can't be read there are told below
+            try:
+                _within(CONNECT + (0 if self.where.scheduler else START), start)
             except Exception as error:  # OSError, ssl's, asyncio's, RuntimeError, ValueError for an address
                 self.close()
                 raise _unreachable(self.where, error) from error
@@ -347,8 +353,27 @@ def _security(where: Where) -> Any:
     return Security(tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key, require_encryption=True)
 
 
+def _within(seconds: float, act: Callable[[], None]) -> None:
+    """Do it, but give up after so long: Dask waits for ever at a port where something else than Dask answers."""
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def acting() -> None:
+        try:
+            ended.put(act())
+        except Exception as error:
+            ended.put(error)
+
+    threading.Thread(target=acting, daemon=True).start()
+    try:
+        error = ended.get(timeout=seconds + 1)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+
+
 def _unreachable(where: Where, error: Exception) -> EngineError:
-    told = " ".join(str(error.__cause__ or error).split())
+    told = " ".join((str(error.__cause__ or "") or str(error)).split())
     if not where.scheduler:
         return EngineError(f"could not start workers on this machine: {told}")
     if "SSL" in told or "certificate" in told:
@@ -358,7 +383,8 @@ def _unreachable(where: Where, error: Exception) -> EngineError:
 
 
 def dask_setup(worker: Any) -> None:
-    """Dask calls this where a worker of our own starts. What it prints, as when it is stopped, is nobody's concern."""
+    """Dask calls this where a worker of our own starts: no port but Dask's own, and no word, as when it is stopped."""
+    worker.http_server.stop()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -159,7 +159,7 @@ class Store:
         return self.folder / key[:2] / f"{key}.zip"
 
     def get(self, key: str) -> bytes | None:
-        """The evidence of this key; None where there is none, or a damaged one, which is removed. Raises CourseError."""
+        """The evidence of this key; None where there is none. A damaged file is removed. Raises CourseError."""
         try:
             data = self.path(key).read_bytes()
             unpack(data)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autograder import engine, execute, gradebook
-from autograder.engine import Done, Perform, Status, Where
+from autograder.engine import THIS_MACHINE, Done, Perform, Status, Where
 from autograder.evidence import Store, Task
 from autograder.exercise import CourseError
 from autograder.gradebook import Graded, GradebookError, LockedError
@@ -32,7 +32,7 @@ def grade(
     students: Iterable[str] | None = None,
     *,
     force: bool = False,
-    where: Where = Where(),
+    where: Where = THIS_MACHINE,
     perform: Perform | None = None,
     patience: float = PATIENCE,
     on_graded: Callable[[Graded], None] = lambda row: None,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +62,19 @@ def test_the_same_work_handed_in_twice_is_run_once(store: Store, tmp_path: Path)
     assert len(log.read_text().splitlines()) == 1 and not any(done.problem for done in found.values())
 
 
+def test_force_makes_evidence_anew(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = named(ada=f"log {log}")
+    run(jobs, store, HERE)
+    run(jobs, store, HERE, anew=True)
+    assert [line.split()[1] for line in log.read_text().splitlines()] == ["new", "new"]
+
+
 def test_evidence_of_an_older_judge_is_handed_to_perform(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log"
     jobs = named(ada=f"log {log}")
     run(jobs, store, HERE)
-    run(jobs, store, HERE, judged_by_now=lambda task, ran: ran.verdicts["tiny.double"]["version"] == "another")
+    run(jobs, store, HERE, judged_by_now=lambda ran, task: ran.verdicts["tiny.double"]["version"] == "another")
     assert [line.split()[1] for line in log.read_text().splitlines()] == ["new", "kept"]
 
 
@@ -85,7 +97,7 @@ def test_one_task_alone_does_not_start_dask(tmp_path: Path) -> None:
 
 def test_evidence_that_cannot_be_written_stops_the_run_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "evidence").write_text("a file in the way")
-    with pytest.raises(CourseError, match="cannot read evidence in .*: Not a directory"):
+    with pytest.raises(CourseError, match=r"cannot read evidence in .*: Not a directory"):
         run(named(ada="x"), Store(tmp_path / "evidence"), HERE)
 
     def full(task: Task, kept: bytes | None) -> bytes:
@@ -106,12 +118,16 @@ def test_workers_share_the_work_and_are_gone_afterwards(store: Store, tmp_path: 
     found = run(named(**{f"s{i}": f"log {log};sleep 0.2" for i in range(8)}), store)
     workers = {line.split()[0] for line in log.read_text().splitlines()}
     assert len(found) == 8 and len(workers) == 2 and str(os.getpid()) not in workers
-    left = {p for p in set(psutil.Process().children(recursive=True)) - before if "resource_tracker" not in str(p.cmdline())}
+    left = {
+        p for p in set(psutil.Process().children(recursive=True)) - before if "resource_tracker" not in str(p.cmdline())
+    }
     assert not left
 
 
 def test_a_submission_that_ends_workers_is_set_aside_and_the_rest_is_run(store: Store) -> None:
-    found = run(named(bad="exit", worse="exit", slow="sleep 0.3", **{f"s{i}": "x" for i in range(8)}, wrong="fail"), store)
+    found = run(
+        named(bad="exit", worse="exit", slow="sleep 0.3", **{f"s{i}": "x" for i in range(8)}, wrong="fail"), store
+    )
     assert found.pop("bad").problem == found.pop("worse").problem == "set aside: it ended the worker 4 times"
     assert found.pop("wrong").problem == "ValueError: as it was told"
     assert len(found) == 9 and not any(done.problem for done in found.values())
@@ -127,7 +143,9 @@ def test_a_worker_that_hangs_beyond_all_limits_ends_itself(store: Store, monkeyp
     code = "import fake_performs as fake; from autograder import engine; engine.SPARE = -299.5; engine._at_worker("
     code += "engine.course_version(), fake.obey, fake.task('sleep 60'), None)"
     path = os.pathsep.join([str(Path(fake.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, timeout=50).returncode == 1
+    assert (
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, timeout=50).returncode == 1
+    )
 
 
 def test_submissions_are_read_as_there_is_room_for_them(store: Store) -> None:
@@ -181,8 +199,15 @@ def test_workers_listen_on_loopback_and_want_a_certificate(store: Store) -> None
     ]
     assert len(listening) >= 3 and {address.ip for address in listening} == {"127.0.0.1"}
     for address in listening:
-        with pytest.raises(EngineError):
-            run(named(eve="x"), store, Where(scheduler=f"tcp://127.0.0.1:{address.port}", patience=0))
+        with socket.create_connection(address, timeout=5) as plain:
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with suppress(ConnectionError):
+                assert b"HTTP" not in plain.recv(100)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with pytest.raises(ssl.SSLError, match="required"), socket.create_connection(address, timeout=5) as raw:
+            with context.wrap_socket(raw) as wrapped:
+                wrapped.recv(1)
     running.close()
 
 
@@ -196,7 +221,9 @@ class Cluster:
         self.folder, self.tls = folder, tls
         self.file = folder / "scheduler.json"
         self.file.unlink(missing_ok=True)
-        self.scheduler = self._start("scheduler", "--no-dashboard", "--scheduler-file", str(self.file), "--port", str(port))
+        self.scheduler = self._start(
+            "scheduler", "--no-dashboard", "--scheduler-file", str(self.file), "--port", str(port)
+        )
         deadline = time.monotonic() + 60
         while not self.file.exists() or '"address"' not in self.file.read_text():
             assert time.monotonic() < deadline and self.scheduler.poll() is None
@@ -261,7 +288,7 @@ def test_a_cluster_over_tls_gets_notebooks_as_bytes(cluster: Cluster, store: Sto
 @pytest.mark.slow
 def test_another_certificate_is_refused_in_one_line(cluster: Cluster, store: Store, tmp_path: Path) -> None:
     where = Where(scheduler=cluster.address, tls=certificates(tmp_path, "stranger"))
-    with pytest.raises(EngineError, match="no TLS with the scheduler at tls://.*certificate"):
+    with pytest.raises(EngineError, match=r"no TLS with the scheduler at tls://.*certificate"):
         run(named(ada="x"), store, where)
     with pytest.raises(EngineError, match="can't reach a scheduler"):
         run(named(ada="x"), store, Where(scheduler=cluster.address.replace("tls", "tcp")))
@@ -288,7 +315,7 @@ def test_a_worker_without_the_course_is_one_clear_line(store: Store, tmp_path: P
     (bare / "__init__.py").touch()
     try:
         made.work(env={"PYTHONPATH": str(tmp_path)})
-        with pytest.raises(EngineError, match="a worker can't read the course's tasks .* install there"):
+        with pytest.raises(EngineError, match=r"a worker can't read the course's tasks .* install there"):
             run(named(ada="x"), store, Where(scheduler=made.address))
     finally:
         made.close()
@@ -324,9 +351,22 @@ def test_a_scheduler_that_goes_away_loses_nothing_that_came_back(store: Store, t
     assert len(run(jobs, store, HERE)) == 30
 
 
+def test_a_port_where_something_else_answers_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CONNECT", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(EngineError, match=r"can't reach a scheduler at .*: "):
+            run(named(ada="x"), store, Where(scheduler=f"tcp://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+
+
 @pytest.mark.parametrize(
     ("address", "told"),
-    [("tcp://127.0.0.1:9", "refused|Timed out"), ("nonsense", "missing port"), ("pigeon://home", "unknown address scheme")],
+    [
+        ("tcp://127.0.0.1:9", "refused|Timed out"),
+        ("nonsense", "missing port"),
+        ("pigeon://home", "unknown address scheme"),
+    ],
 )
 def test_a_scheduler_that_cannot_be_reached_is_one_line(
     address: str, told: str, store: Store, monkeypatch: pytest.MonkeyPatch
