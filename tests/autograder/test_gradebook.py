@@ -151,7 +151,9 @@ def greedy(notebook: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def graded(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+def graded(
+    released: Path, tiny_registered: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A class with everything in it, graded once for this file."""
     course = tmp_path_factory.mktemp("all") / "class"
     shutil.copytree(released, course)
