@@ -97,9 +97,12 @@ def judged_by_now(ran: Ran, task: Task) -> bool:
 
 
 def task_version(task: Task) -> str:
-    """A digest of the task and of the judge that its evidence goes before: another one means to grade again."""
+    """A digest of what is run and of the judge: another one means to grade again.
+
+    Limits don't count: what was graded under others stays, until somebody asks for it to be graded anew.
+    """
     versions = [_version(name) for name in sorted(task.requests)]
-    return hashlib.sha256(f"{task.key} {versions}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{task.content} {versions}".encode()).hexdigest()[:32]
 
 
 def _version(name: str) -> str:

@@ -22,7 +22,8 @@ from .classroom import (
     require_lesson,
     run_converter,
 )
-from .tasks import Settings, given_in, is_current, read_submission
+from .pipeline import RunCells
+from .tasks import given_in, is_current, read_submission
 
 __all__ = ["Graded", "Pending", "grade", "pending", "record", "standing"]
 
@@ -76,7 +77,7 @@ def pending(
     require_lesson(opened, lesson)
     with database_errors(opened), opened.gradebook() as gradebook:
         given = given_in(gradebook.find_notebook(lesson, lesson))
-    settings = Settings(config=opened.config)
+    settings = RunCells(config=opened.config)
     for student in sorted(handed_in_by(opened, lesson)) if students is None else students:
         path = opened.path(opened.directory.submitted_directory, student, lesson) / f"{lesson}.ipynb"
         try:

@@ -58,7 +58,7 @@ class SubmissionExporter(NotebookExporter):
 
 def _remove_outdated(autograde: Autograde) -> None:
     """Remove the autograded folders that are unfinished, or not what grading the submission would give now."""
-    settings = Settings(config=autograde.config)
+    settings = RunCells(config=autograde.config)
     for submitted in autograde.assignments:
         match = re.match(autograde._format_source("(?P<lesson>.*)", "(?P<student>.*)", escape=True), submitted)
         if match is None:
@@ -109,7 +109,7 @@ class RunCells(Settings):
             _show(nb, {}, mark["problem"])
             return nb, resources
         task = self.task(nb, names["assignment"], names["student"])
-        store = store_of(self.parent.coursedir.root if self.parent else resources["metadata"]["path"])
+        store = store_of(_root(self))
         kept = store.get(task.key)
         if kept is None or not judged_by_now(unpack(kept), task):
             kept = perform(task, kept)
@@ -121,6 +121,13 @@ class RunCells(Settings):
             cell.outputs, cell.execution_count = nbformat().from_dict(list(outputs)), None
         _show(nb, {name: found["verdict"] for name, found in ran.verdicts.items()}, ran.stopped)
         return nb, resources
+
+
+def _root(preprocessor: Any) -> Path:
+    """The folder of the class: nbgrader's converter, which knows it, is the parent of the exporter or ours."""
+    while preprocessor is not None and not hasattr(preprocessor, "coursedir"):
+        preprocessor = preprocessor.parent
+    return Path(preprocessor.coursedir.root if preprocessor is not None else ".")
 
 
 def _show(nb: Any, verdicts: Mapping[str, Mapping[str, Any]], problem: str) -> None:

@@ -88,7 +88,7 @@ def given_in(notebook: Any) -> tuple[Given, ...]:
 
 
 class Settings(Execute):
-    """How submissions run: nbgrader's own settings of Execute count, and these."""
+    """How submissions run, for RunCells: nbgrader's own settings of Execute count, and these."""
 
     notebook_timeout = Float(300, help="Seconds for all cells of a notebook together").tag(config=True)
     probe_timeout = Float(20, help="Seconds for all cases of one exercise").tag(config=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from boxed import Kernel, answer_in, kernel
+from boxed import answer_in, kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbclient import NotebookClient
 
