@@ -127,7 +127,9 @@ def unpack(data: bytes) -> Ran:
             raise EvidenceError(f"the evidence is of format {told['format']}, not {FORMAT}")
         return Ran(
             outputs=tuple(tuple(outputs) for outputs in told["outputs"]),
-            answers={name.removeprefix("answers/"): part for name, part in parts.items() if name.startswith("answers/")},
+            answers={
+                name.removeprefix("answers/"): part for name, part in parts.items() if name.startswith("answers/")
+            },
             silent=told["silent"],
             stopped=told["stopped"],
             verdicts=json.loads(parts["verdicts.json"]),
