@@ -50,7 +50,7 @@ def _student(student: StudentResult, label: str) -> StudentResult:
         student.max_score,
         done,
         tuple(hide.sub(GONE, failure) for failure in student.failures),
-        student.changes,
+        tuple(replace(change, what=hide.sub(GONE, change.what)) for change in student.changes),
         hide.sub(GONE, student.set_aside),
         student.seconds,
     )
@@ -67,7 +67,7 @@ def _code(result: ExerciseResult, hide: re.Pattern[str]) -> str:
         return ""
     try:
         return ast.unparse(_WithoutNames(hide).visit(ast.parse(result.answer)))
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep for the parser
         return ""
 
 

@@ -16,7 +16,7 @@ from .results import STATES, ClassResults, ExerciseResult, StudentResult
 __all__ = ["class_report"]
 
 TOP = 10  # misconceptions that are shown at once, and all that were seen more than once
-MAX_LINES = 40  # of a learner's code
+FEW_LINES, MAX_LINES, MAX_CODE = 12, 60, 6000  # of a learner's code: shown at once, shown at all, in characters
 
 
 def class_report(results: ClassResults, *, day: str = "", pages: Mapping[str, str] | None = None) -> str:
@@ -216,22 +216,26 @@ def _misconceptions(results: ClassResults) -> str:
 
 def _card(mistake: Mistake) -> str:
     one = mistake.example
-    answer = cut("\n".join(one.answer.strip().splitlines()[:MAX_LINES]), 4000)
-    more = len(one.answer.strip().splitlines()) - MAX_LINES
-    code = ""
-    if answer:
-        left = paragraph(f"{more} more lines", "soft") if more > 0 else ""
-        whose = f"The answer of {by(mistake.student.name or mistake.student.student)}"
-        code = (
-            f'<details><summary>{whose}</summary><pre tabindex="0"><code>{escape(answer)}</code></pre>{left}</details>'
-        )
     step = f"<p><b>Next step.</b> {by(cut(one.next_step))}</p>" if one.next_step else ""
     return (
         f'<article class="card"><div class="top"><h3>{escape(mistake.misconception)} '
         f'<span class="id">{escape(mistake.item.title)}</span></h3>'
         f"<p><b>{mistake.count}</b> of {mistake.tried} who tried</p></div>"
-        f"<p>{by(cut(one.message))}</p>{step}{code}</article>"
+        f"<p>{by(cut(one.message))}</p>{step}{_code(mistake)}</article>"
     )
+
+
+def _code(mistake: Mistake) -> str:
+    """One learner's answer; folded away where it is long."""
+    lines = mistake.example.answer.strip().splitlines()
+    if not lines:
+        return ""
+    code = cut("\n".join(lines[:MAX_LINES]), MAX_CODE) + ("\n…" if len(lines) > MAX_LINES else "")
+    whose = f"The answer of {by(mistake.student.name or mistake.student.student)}"
+    block = f'<pre tabindex="0"><code>{escape(code)}</code></pre>'
+    if len(lines) > FEW_LINES:
+        return f"<details><summary>{whose}, {len(lines)} lines</summary>{block}</details>"
+    return f'<p class="soft">{whose}:</p>{block}'
 
 
 # ---------------------------------------------------------------- submissions

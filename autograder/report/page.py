@@ -44,12 +44,16 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return '<ul class="facts">' + "".join(f"<li><b>{escape(a)}</b>{escape(b)}</li>" for a, b in pairs) + "</ul>"
 
 
-def table(caption_text: str, head: Sequence[tuple[str, str]], rows_html: Iterable[str], label: str) -> str:
-    """A table that scrolls by itself where it is too wide; `head` pairs the HTML of each heading with its class."""
+def table(text: str, head: Sequence[tuple[str, str]], rows_html: Iterable[str], label: str) -> str:
+    """A table below the text that explains it; `head` pairs the HTML of each heading with its class.
+
+    The table scrolls by itself where it is too wide; its explanation does not.
+    """
     columns = "".join(f'<th scope="col"{_class(kind)}>{html}</th>' for html, kind in head)
     return (
-        f'<div class="wide" role="region" aria-label="{escape(label)}" tabindex="0"><table>'
-        f"<caption><span>{escape(caption_text)}</span></caption>"
+        f"{paragraph(text, 'soft')}"
+        f'<div class="wide" role="region" aria-label="{escape(label)}, table" tabindex="0"><table>'
+        f'<caption class="unseen">{escape(label)}</caption>'
         f"<thead><tr>{columns}</tr></thead>\n<tbody>\n" + "\n".join(rows_html) + "\n</tbody></table></div>"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .page import by, cut, facts, page, paragraph
-from .results import STATES, ExerciseResult, Item, StudentResult
+from .results import STATES, ExerciseResult, Item, Part, StudentResult
 
 __all__ = ["student_report"]
 
@@ -118,13 +118,17 @@ def _exercise(number: int, one: ExerciseResult, item: Item) -> str:
 
 def _parts(one: ExerciseResult) -> str:
     rows = (
-        f'<li><span aria-hidden="true">{"✓" if part.passed else "✗"}</span> {escape(part.name)}: '
-        f"{'passed' if part.passed else 'failed'}"
-        + (f", {part.points:g} of {part.max_points:g}" if part.max_points else "")
-        + "</li>"
+        f'<li><span aria-hidden="true">{"✓" if part.passed else "✗"}</span> {escape(part.name)}: {_said(part)}</li>'
         for part in one.parts
     )
     return f'<ul class="plain">{"".join(rows)}</ul>'
+
+
+def _said(part: Part) -> str:
+    points = f", {part.points:g} of {part.max_points:g}" if part.max_points else ""
+    if part.passed and part.points < part.max_points:
+        return f"passed{points}: counts once what it builds on passes too"
+    return ("passed" if part.passed else "failed") + points
 
 
 def _hints(hints: tuple[str, ...]) -> str:
