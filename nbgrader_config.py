@@ -39,6 +39,7 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.LimitOutput",
     "nbgrader.preprocessors.SaveAutoGrades",
     "autograder.gradebook.SaveDiagnoses",
+    "autograder.gradebook.Sanitize",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
@@ -46,3 +47,6 @@ c.Execute.timeout = 60  # seconds for one cell
 c.Execute.shutdown_kernel = "immediate"  # saves up to 3 s a notebook
 c.RunCells.secret_file = str(Path(__file__).parent / ".cases-secret")  # graded checks draw their own cases from it
 c.RunCells.notebook_timeout = 300  # seconds for all cells together
+
+# ---- feedback: nbgrader's page, in which nothing of a learner's can run
+c.GenerateFeedback.exporter_class = "autograder.gradebook.FeedbackExporter"

@@ -8,6 +8,8 @@ The only package that imports nbgrader. What stock nbgrader would do with a bad 
     RunCells             a dead, hung or flooding kernel costs the cells that were left [no grade]; each check gives
                          one number, or an error with a reason [stderr scores 0, no output scores full marks]
     SaveDiagnoses        what the check found out becomes the comment on the learner's answer
+    Sanitize             nothing in the autograded notebook can run where it is shown [a script changes grades]
+    FeedbackExporter     the page that a learner gets, closed to scripts, its formulas drawn without a network
 
 An instructor's own scores and comments are never touched: nbgrader keeps them apart from the automatic ones.
 """
@@ -20,15 +22,19 @@ nbformat()  # before nbgrader imports it the slow way
 
 from .classroom import GradebookError  # noqa: E402
 from .grading import Graded, grade  # noqa: E402
+from .pages import FeedbackExporter  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
 from .results import Score, feedback, scores  # noqa: E402
+from .sanitize import Sanitize  # noqa: E402
 
 __all__ = [
+    "FeedbackExporter",
     "GradebookError",
     "Graded",
     "Repair",
     "RunCells",
+    "Sanitize",
     "SaveDiagnoses",
     "Score",
     "SubmissionExporter",
