@@ -67,7 +67,8 @@ def cli(debug: bool) -> None:
     To teach:     course demo                       see a simulated class graded, start to end
                   course release LESSON             give a lesson to a class
                   course grade LESSON               grade what the class handed in
-                  course report LESSON              the class on one page
+                  course report LESSON              the class on one page, each student on another
+                  course export LESSON --to canvas  the points for a learning platform
                   course doctor                     whether strangers' code can be run safely here
     To write:     course build                      make the notebooks from their sources
                   course exercises                  what there is to solve
@@ -252,18 +253,90 @@ def demo(folder: Path, learners: int, seed: int, fresh: bool) -> int:
 
 @cli.command(
     cls=_Examples,
-    short_help="Write the page that shows a graded class.",
-    epilog="course report 08_dropout --course ~/autumn-class",
+    short_help="Write the pages that show a graded class.",
+    epilog="course report 08_dropout --course ~/autumn-class\ncourse report 08_dropout --students --median\n"
+    "course report 08_dropout --anonymous",
 )
 @click.argument("lesson", type=LESSON)
 @COURSE
-def report(lesson: str, course_dir: Path) -> None:
-    """Show a graded class: everyone's points here, and a page with the misconceptions that are about."""
-    from autograder.report import class_table, read_results, write_report
+@click.option("--students", is_flag=True, help="Write a page for each student as well, to be given to that student.")
+@click.option("--median", is_flag=True, help="Tell students the class's median; needs --students.")
+@click.option("--anonymous", is_flag=True, help="A class page without names, to be shown to others.")
+def report(lesson: str, course_dir: Path, students: bool, median: bool, anonymous: bool) -> None:
+    """Show a graded class: everyone's points here, and a page with what was misunderstood and what went wrong.
+
+    Pages go into reports/ in the class's folder. They stand alone, need no network, and can be printed.
+    """
+    if median and not students:
+        raise CourseError("--median is told on the students' pages: give --students as well")
+
+    from autograder.report import class_table, read_results, write_report, write_student_pages
 
     results = read_results(lesson, course_dir)
-    click.echo(class_table(results))
-    click.echo(f"class page: {write_report(lesson, course_dir, results=results)}")
+    if not anonymous:
+        click.echo(class_table(results))
+    pages = write_student_pages(lesson, course_dir, results=results, with_median=median) if students else {}
+    page = write_report(lesson, course_dir, results=results, pages=pages, nameless=anonymous)
+    click.echo(f"class page: {page}")
+    if pages:
+        click.echo(f"{len(pages)} students' pages in {page.parent / 'students'}")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Write the points as CSV for a learning platform.",
+    epilog="course export 08_dropout --to canvas --assignment-id 6799280 -o canvas.csv\n"
+    "course export 08_dropout --to moodle --identify idnumber -o moodle.csv\n"
+    "course export 08_dropout --to plain --bom -o points.csv",
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+@click.option(
+    "--to", "platform", type=click.Choice(["canvas", "moodle", "plain"]), required=True, help="For whom the file is."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option(
+    "--identify",
+    type=click.Choice(["email", "idnumber", "username"]),
+    help="What students are known by there: for Moodle the column (email unless given), for Canvas the login "
+    "(username, which is nbgrader's id, unless given).",
+)
+@click.option("--assignment-id", type=click.IntRange(min=1), help="Canvas's number of an assignment that is there.")
+@click.option("--bom", is_flag=True, help="Mark the file as UTF-8, so that Excel reads names right.")
+def export(
+    lesson: str,
+    course_dir: Path,
+    platform: str,
+    output: Path,
+    identify: str | None,
+    assignment_id: int | None,
+    bom: bool,
+) -> None:
+    """Write the class's points as CSV: for Canvas's gradebook, for Moodle's grade import, or as a plain table.
+
+    Names, addresses and ids come from the gradebook's roster (`nbgrader db student import`). No cell of the file is
+    taken for a formula.
+    """
+    from autograder import report
+
+    done = report.export(
+        report.read_results(lesson, course_dir),
+        platform,
+        output,
+        identify=identify,
+        assignment_id=assignment_id,
+        bom=bom,
+    )
+    click.echo(f"{done.students} students in {done.path}")
+    notes = (
+        (done.waiting, "waits for grading by hand, so these points are not final"),
+        (done.left_out, "handed in but has no grade, and is left out"),
+        (done.altered, "has an identifier that begins like a formula: it got an apostrophe; mend it after the import"),
+    )
+    for who, what in notes:
+        if who:
+            first = ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
+            click.echo(f"note: {first}: {what}", err=True)
 
 
 @cli.command(

@@ -289,7 +289,6 @@ def main(
     say("Handing in ...")
     people = simulate(records, learners, seed)
     expected = {learner.student: _hand_in(learner, release, target, lesson) for learner in people}
-    names = {learner.student: learner.name for learner in people}
     _enrol(target, people)
 
     say(f"Grading, a kernel for each; an endless loop is stopped after {CELL_SECONDS} s:")
@@ -305,7 +304,7 @@ def main(
     gradebook.grade(lesson, target, on_graded=show)
     say("Writing feedback ...")
     pages = gradebook.feedback(lesson, target)
-    results = read_results(lesson, target, names)
+    results = read_results(lesson, target)
     page = write_report(lesson, target, results=results)
 
     say("")
