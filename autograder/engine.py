@@ -5,8 +5,8 @@ than there are workers for, and says of each when its evidence is in the store. 
 again, and what comes back is stored at once, in a thread of its own, whatever the caller is busy with; so a run that
 was stopped goes on where it was.
 
-A worker that ends takes its tasks with it, and Dask gives them to another. A task that has lost several runs again after
-all others, with nothing beside it. If its workers end even then, it was the task: it is set aside.
+A worker that ends takes its tasks with it, and Dask gives them to another. A task that has lost several workers runs
+again after all others, with nothing beside it. If its workers end even then, it was the task: it is set aside.
 """
 
 from __future__ import annotations

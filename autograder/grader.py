@@ -10,25 +10,25 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from autograder import engine, execute, gradebook
 from autograder.engine import THIS_MACHINE, Done, Perform, Status, Where
-from autograder.evidence import Store, Task
+from autograder.evidence import Task
 from autograder.exercise import CourseError
-from autograder.gradebook import Graded, GradebookError, LockedError
+from autograder.gradebook import Class, DatabaseError, GradebookError, Graded, LockedError
 from autograder.progress import Progress
 
-__all__ = ["EVIDENCE", "grade"]
+__all__ = ["Where", "as_data", "grade"]
 
-EVIDENCE = ".evidence"  # in the class's folder
 AGAIN, PATIENCE = 5.0, 60.0  # seconds from one try of a locked gradebook to the next, and until it is given up
 
 
 def grade(
     lesson: str,
-    course_dir: Path | str,
+    course_dir: Path | str | Class,
     students: Iterable[str] | None = None,
     *,
     force: bool = False,
@@ -40,17 +40,20 @@ def grade(
 ) -> list[Graded]:
     """Grade what a class handed in; returns a row for each submission, in the students' order.
 
-    What is graded already is left alone, unless its file changed or with `force`; so a run that was stopped goes on
-    where it was. A submission that fails has a `problem`, and the points that it had before; it never stops the rest.
-    `on_graded` is called for each that is graded, or fails, in this run. Raises CourseError: no gradebook, no such
-    lesson or student, a gradebook that stays locked for `patience` seconds, a cluster that can't be used.
+    What is graded already is left alone, unless its file changed, or the judge; so a run that was stopped goes on where
+    it was. With `force` everything is run again. A submission that fails has a `problem`, and the points that it had
+    before; it never stops the rest. `on_graded` is called for each that is graded, or fails, in this run.
+
+    Raises CourseError: no gradebook, no such lesson or student, a gradebook that can't be written, or stays locked for
+    `patience` seconds, a cluster that can't be used.
     """
-    before = {row.student: row for row in gradebook.standing(lesson, course_dir, students)}
-    writer = _Writer(lesson, course_dir, before, patience, on_graded)
+    opened = gradebook.open_class(course_dir)
+    before = {row.student: row for row in gradebook.standing(lesson, opened, students)}
+    writer = _Writer(lesson, opened, before, patience, on_graded)
     count = _Count(list(before), writer, on_progress)
 
     def jobs() -> Iterator[tuple[str, Task]]:
-        for pending in writer.patiently(lambda names: gradebook.pending(lesson, course_dir, names, force=force)):
+        for pending in writer.patiently(lambda names: gradebook.pending(lesson, opened, names, force=force)):
             count.read(pending.student)
             if pending.task is None:
                 writer.add(Done(pending.student))
@@ -59,9 +62,10 @@ def grade(
 
     running = engine.run(
         jobs(),
-        Store(Path(course_dir) / EVIDENCE),
+        gradebook.store_of(opened.root),
         perform or execute.perform,
         judged_by_now=execute.judged_by_now,
+        anew=force,
         where=where,
         expected=len(before),
         on_status=count.tell,
@@ -78,18 +82,32 @@ def grade(
     return [writer.rows.get(student, row) for student, row in before.items()]
 
 
+def as_data(lesson: str, course_dir: Path | str | Class, rows: Iterable[Graded]) -> dict[str, Any]:
+    """What `grade` returned, and what the gradebook knows beside it, for a file of JSON. Raises GradebookError."""
+    known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
+    found = []
+    for row in rows:
+        data, score = asdict(row), known.get(row.student)
+        if score is not None:
+            data["seconds"] = row.seconds or score.seconds or 0.0
+            data["problem"] = row.problem or score.problem
+            data["remarks"] = list(score.remarks)
+        found.append(data)
+    return {"lesson": lesson, "submissions": found}
+
+
 class _Writer:
     """The only one that writes into the gradebook. What it can't write while that is locked waits."""
 
     def __init__(
         self,
         lesson: str,
-        course_dir: Path | str,
+        opened: Class,
         before: dict[str, Graded],
         patience: float,
         on_graded: Callable[[Graded], None],
     ) -> None:
-        self.lesson, self.course_dir, self.before = lesson, course_dir, before
+        self.lesson, self.opened, self.before = lesson, opened, before
         self.patience, self.on_graded = patience, on_graded
         self.rows: dict[str, Graded] = {}
         self.waiting: deque[Done] = deque()
@@ -113,7 +131,7 @@ class _Writer:
                 time.sleep(min(1.0, self.patience))
 
     def patiently(self, read: Callable[[list[str]], Iterable[gradebook.Pending]]) -> Iterator[gradebook.Pending]:
-        """What `read` gives for the students; where the gradebook is locked meanwhile, it is asked again for the rest."""
+        """What `read` gives for the students. Where the gradebook is locked meanwhile, it is asked for the rest."""
         left = dict.fromkeys(self.before)
         deadline = time.monotonic() + self.patience
         while left:
@@ -155,8 +173,8 @@ class _Writer:
         if done.problem:
             return replace(self.before[done.name], fresh=False, seconds=done.seconds, problem=done.problem)
         try:
-            return replace(gradebook.record(self.lesson, self.course_dir, done.name), seconds=done.seconds)
-        except LockedError:
+            return replace(gradebook.record(self.lesson, self.opened, done.name), seconds=done.seconds)
+        except DatabaseError:
             raise
         except GradebookError as error:
             return replace(self.before[done.name], fresh=False, seconds=done.seconds, problem=str(error))

@@ -21,15 +21,18 @@ from autograder.submission import nbformat
 
 nbformat()  # before nbgrader imports it the slow way
 
-from .classroom import GradebookError, LockedError  # noqa: E402
+from .classroom import Class, DatabaseError, GradebookError, LockedError, open_class  # noqa: E402
 from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
 from .pages import FeedbackExporter  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
 from .results import Person, Places, Score, feedback, places, scores  # noqa: E402
 from .sanitize import Sanitize  # noqa: E402
+from .tasks import store_of  # noqa: E402
 
 __all__ = [
+    "Class",
+    "DatabaseError",
     "FeedbackExporter",
     "GradebookError",
     "Graded",
@@ -45,10 +48,12 @@ __all__ = [
     "SubmissionExporter",
     "feedback",
     "grade",
+    "open_class",
     "pending",
     "places",
     "record",
     "release",
     "scores",
     "standing",
+    "store_of",
 ]

@@ -25,6 +25,7 @@ from autograder.submission import (
 
 __all__ = [
     "Class",
+    "DatabaseError",
     "GradebookError",
     "LockedError",
     "database_error",
@@ -60,13 +61,27 @@ class Class:
         return Gradebook(self.directory.db_url, self.directory.course_id)
 
 
-def open_class(course_dir: Path | str, *, with_gradebook: bool = True) -> Class:
+def open_class(
+    course_dir: Path | str | Class, *, with_gradebook: bool = True, submitted: Path | None = None, unsafe: bool = False
+) -> Class:
+    """A class's folder, read and found usable; a class that is open already, as it is. Raises GradebookError.
+
+    `submitted` is the folder with what was handed in, if not the class's own; `unsafe` is for Settings.
+    """
+    if isinstance(course_dir, Class):
+        return course_dir
     course = Path(course_dir).resolve()
     if not (course / "nbgrader_config.py").is_file():
         raise GradebookError(f"{course} is not a class's folder: it has no nbgrader_config.py")
     os.environ.update(quiet_environment())
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
+    if submitted is not None:
+        if not submitted.is_dir():
+            raise GradebookError(f"there is no folder {submitted}")
+        config.CourseDirectory.submitted_directory = str(submitted.resolve())
+    if unsafe:
+        config.Settings.unsafe = True
     opened = Class(config, CourseDirectory(config=config))
     if with_gradebook:
         path = database_of(opened)
@@ -94,8 +109,12 @@ def refuse_locked(opened: Class) -> None:
             connection.close()
 
 
-class LockedError(GradebookError):
-    pass
+class DatabaseError(GradebookError):
+    """The gradebook's database can't be used: nothing can be graded."""
+
+
+class LockedError(DatabaseError):
+    """It is in use by another process: it can be used later."""
 
 
 @contextmanager
@@ -106,17 +125,17 @@ def database_errors(opened: Class) -> Iterator[None]:
         raise database_error(opened, str(error)) from None
 
 
-def database_error(opened: Class, text: str) -> GradebookError:
+def database_error(opened: Class, text: str) -> DatabaseError:
     where = f"the gradebook {database_of(opened)}"
     if "locked" in text:
         return LockedError(
             f"{where} is in use by another process; nothing in it was changed. Try again when that is done"
         )
     if "readonly" in text or "unable to open" in text:
-        return GradebookError(f"{where} can't be written: see to its permissions and its folder's")
+        return DatabaseError(f"{where} can't be written: see to its permissions and its folder's")
     if "not a database" in text or "malformed" in text:
-        return GradebookError(f"{where} is damaged: put a backup in its place")
-    return GradebookError(f"{where} can't be used: {text.splitlines()[0]}")
+        return DatabaseError(f"{where} is damaged: put a backup in its place")
+    return DatabaseError(f"{where} can't be used: {text.splitlines()[0]}")
 
 
 def require_lesson(opened: Class, lesson: str) -> None:
