@@ -164,7 +164,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     text = result.get("log", "") + result["error"]
     if "KeyboardInterrupt" in result["error"]:
         raise KeyboardInterrupt
-    if "OperationalError" in text or "database is locked" in text:
+    if re.search(r"OperationalError|sqlite3\.DatabaseError|database is locked", text):
         raise database_error(opened, text if "locked" in text or "readonly" in text else _cause(text))
     if "PermissionError" in text or "NotADirectoryError" in text:
         raise GradebookError(f"cannot write: {_cause(text)}")

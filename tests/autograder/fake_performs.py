@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from autograder.evidence import Ran, Task, pack
+from autograder.execute import perform
+from autograder.probe.kernel import answer
 
 
 def task(source: str, lesson: str = "00_tiny") -> Task:
@@ -40,3 +43,17 @@ def obey(task: Task, kept: bytes | None = None) -> bytes:
 
 def at_once(task: Task, kept: bytes | None = None) -> bytes:
     return evidence(task)
+
+
+def honestly(task: Task, kept: bytes | None = None) -> bytes:
+    """Real evidence on the tiny lesson's answers, made in this very process: for harmless answers and for speed."""
+    if kept is None:
+        namespace: dict[str, Any] = {}
+        answers = {}
+        for role, name, source in task.cells:
+            if role == "check":
+                answers[name] = answer(task.requests[name], namespace)
+            elif role == "solution":
+                exec(source, namespace)
+        kept = pack(Ran(tuple(() for _ in task.cells), answers, seconds={"cells": 0.25}))
+    return perform(task, kept)

@@ -205,9 +205,12 @@ def test_workers_listen_on_loopback_and_want_a_certificate(store: Store) -> None
                 assert b"HTTP" not in plain.recv(100)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with pytest.raises(ssl.SSLError, match="required"), socket.create_connection(address, timeout=5) as raw:
-            with context.wrap_socket(raw) as wrapped:
-                wrapped.recv(1)
+        with (
+            pytest.raises(ssl.SSLError, match="required"),
+            socket.create_connection(address, timeout=5) as raw,
+            context.wrap_socket(raw) as wrapped,
+        ):
+            wrapped.recv(1)
     running.close()
 
 
