@@ -334,7 +334,7 @@ def test_a_run_that_was_killed_loses_nothing_and_the_next_one_ends_it(course: Pa
         config.write("\nc.Execute.timeout = 15\n")
     run = subprocess.Popen([sys.executable, "-c", GRADE, str(course)], start_new_session=True)
     waiting = course / "autograded" / "bob" / tiny.LESSON / f"{tiny.LESSON}.ipynb"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not waiting.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
