@@ -22,7 +22,7 @@ from autograder.submission import nbformat
 nbformat()  # before nbgrader imports it the slow way
 
 from .classroom import Class, DatabaseError, GradebookError, LockedError, open_class  # noqa: E402
-from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
+from .grading import Graded, Pending, pending, record, standing  # noqa: E402
 from .pages import FeedbackExporter  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
@@ -47,7 +47,6 @@ __all__ = [
     "Score",
     "SubmissionExporter",
     "feedback",
-    "grade",
     "open_class",
     "pending",
     "places",
