@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import sqlite3
@@ -18,7 +19,7 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from traitlets.config import Config, PyFileConfigLoader
 
 from autograder.exercise import CourseError
@@ -97,6 +98,7 @@ def open_class(
     if not (course / "nbgrader_config.py").is_file():
         raise GradebookError(f"{course} is not a class's folder: it has no nbgrader_config.py")
     os.environ.update(quiet_environment())
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is said once, by us
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
     if submitted is not None:
@@ -144,7 +146,7 @@ class LockedError(DatabaseError):
 def database_errors(opened: Class) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OperationalError) as error:
+    except (sqlite3.Error, DBAPIError) as error:
         raise database_error(opened, str(error)) from None
 
 
@@ -187,7 +189,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     text = result.get("log", "") + result["error"]
     if "KeyboardInterrupt" in result["error"]:
         raise KeyboardInterrupt
-    if re.search(r"OperationalError|sqlite3\.DatabaseError|database is locked", text):
+    if re.search(r"OperationalError|ProgrammingError|sqlite3\.DatabaseError|database is locked", text):
         raise database_error(opened, text if "locked" in text or "readonly" in text else _cause(text))
     if "PermissionError" in text or "NotADirectoryError" in text:
         raise GradebookError(f"cannot write: {_cause(text)}")

@@ -27,7 +27,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "autograder" / part) f
 
 import tiny_course as tiny
 
-from autograder import gradebook, notebooks
+from autograder import exercises, gradebook, notebooks
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
@@ -89,6 +89,13 @@ class Zygote:
         return (self.folder / f"{self.count}.log").read_text()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny_registered() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exercises, "EXERCISES", {**exercises.EXERCISES, **tiny.RECORDS})
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """In memory where there is such a place: twenty copies of a class, each with its database."""
@@ -102,9 +109,7 @@ def zygote(folder: Path) -> Iterator[Zygote]:
     (folder / "logs").mkdir()
     made = Zygote(folder / "logs")
     yield made
-    assert made.process.stdin
-    made.process.stdin.close()
-    made.process.wait(10)
+    made.process.communicate(timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +187,6 @@ def ends_well(zygote: Zygote, course: Path, expected: list[list[Any]]) -> None:
     assert not list(gradebook.pending(tiny.LESSON, course))
 
 
-@pytest.mark.usefixtures("tiny_registered")
 @pytest.mark.parametrize(("workers", "times"), [(0, TIMES - 6), (2, 6)])
 def test_the_command(
     workers: int, times: int, zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random
@@ -200,7 +204,6 @@ def test_the_command(
     assert killed > times // 2, "the moments come too late"
 
 
-@pytest.mark.usefixtures("tiny_registered")
 def test_a_worker(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random) -> None:
     killed = 0
     while killed < TIMES:
@@ -208,7 +211,7 @@ def test_a_worker(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Ra
         pid = zygote.start(do="grade", course=str(made), workers=2, perform="slowly")
         command = psutil.Process(pid)
         while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(draw.uniform(0, 0.6))
+            time.sleep(draw.uniform(0.2, 2))
             try:
                 workers = [child for child in command.children() if "spawn_main" in str(child.cmdline())]
                 if workers:
@@ -217,12 +220,12 @@ def test_a_worker(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Ra
             except psutil.Error:
                 continue
         code = zygote.wait(pid)
-        assert code in (0, 1), zygote.said()
+        assert code in (0, 1, 2), zygote.said()  # 2: a worker was lost before it had started
+        assert "Traceback" not in (said := zygote.said()), said
         assert not left_of(pid)
         ends_well(zygote, made, undisturbed[0])
 
 
-@pytest.mark.usefixtures("tiny_registered")
 def test_the_scheduler(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random, folder: Path) -> None:
     refused = 0
     for _ in range(TIMES):
@@ -239,7 +242,7 @@ def test_the_scheduler(zygote: Zygote, course: Any, undisturbed: Any, draw: rand
         code = zygote.wait(pid)
         refused += code == 2
         assert code in (0, 2), zygote.said()
-        assert "Traceback" not in zygote.said()
+        assert "Traceback" not in (said := zygote.said()), said
         os.kill(worker, signal.SIGKILL)
         for other in (scheduler, worker):
             zygote.wait(other)
@@ -247,17 +250,15 @@ def test_the_scheduler(zygote: Zygote, course: Any, undisturbed: Any, draw: rand
     assert refused > TIMES // 4, "the moments come too late"
 
 
-@pytest.mark.usefixtures("tiny_registered")
 def test_the_connection_to_the_database(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random) -> None:
     for _ in range(TIMES):
         made = course()
         pid = zygote.start(do="grade", course=str(made), cut=draw.randint(1, 600))
         assert zygote.wait(pid) in (0, 1, 2), zygote.said()
-        assert "Traceback" not in zygote.said()
+        assert "Traceback" not in (said := zygote.said()), said
         ends_well(zygote, made, undisturbed[0])
 
 
-@pytest.mark.usefixtures("tiny_registered")
 def test_the_gradebook_taken_by_another_process(
     zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random
 ) -> None:
