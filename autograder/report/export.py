@@ -90,8 +90,12 @@ def export(
         len(results.graded),
         tuple(student.student for student in results if not student.max_score),
         tuple(s.student for s in results.graded if any(one.status == "by hand" for one in s.exercises)),
-        tuple(s.student for s in results.graded if platform != "plain" and neutral(known_as(s)) != known_as(s)),
+        tuple(s.student for s in results.graded if platform != "plain" and _altered(s, known_as)),
     )
+
+
+def _altered(student: StudentResult, known_as: Callable[[StudentResult], str]) -> bool:
+    return any(neutral(id) != id for id in (known_as(student), student.lms_user_id))
 
 
 def _require(students: Iterable[StudentResult], known_as: Callable[[StudentResult], str], identify: str) -> None:
