@@ -142,8 +142,11 @@ def feedback(student: StudentResult) -> str:
 
 
 def _told(one: ExerciseResult) -> str:
-    waits = "waits for a person" if one.status == "by hand" else ""
-    said = " ".join(filter(None, (waits, one.advice, one.next_step, one.note)))
+    if one.status == "not run":  # why, stands among the failures
+        said = "not checked"
+    else:
+        waits = "waits for a person" if one.status == "by hand" else ""
+        said = " ".join(filter(None, (waits, one.advice, one.next_step, one.note)))
     return f"{one.exercise}, {one.score:g} of {one.max_score:g}" + (f": {said}" if said else "")
 
 
