@@ -207,6 +207,7 @@ def grade(lesson: str, course_dir: Path, students: tuple[str, ...], force: bool,
     submission could not be graded.
     """
     from autograder import gradebook
+    from autograder.remarks import summary
 
     def show(row: Any) -> None:
         state = row.problem or ("" if row.fresh else "graded before")
@@ -217,6 +218,8 @@ def grade(lesson: str, course_dir: Path, students: tuple[str, ...], force: bool,
     if feedback:
         pages = gradebook.feedback(lesson, course_dir, students or None)
         click.echo(f"{len(pages)} feedback pages in {Path(course_dir) / 'feedback'}")
+    for student, remarks in gradebook.changes(lesson, course_dir, [row.student for row in graded]).items():
+        click.echo(f"{student:24} {summary(remarks)}")
     failed = [row.student for row in graded if row.problem]
     click.echo(f"{len(graded) - len(failed)} of {len(graded)} submissions graded")
     return FAILED if failed else 0

@@ -129,23 +129,8 @@ def _file_problems(lesson: str, course: Path, student: str) -> tuple[str, ...]:
     except (OSError, NotebookError):
         return ()  # the reason is in what the checks say
     given = given_by(release)
-    points = {cell.name: cell for cell in given}
-    changed = []
-    for cell in notebook.cells:
-        options = cell.metadata.get("nbgrader")
-        original = points.get(options.get("grade_id")) if isinstance(options, dict) else None
-        if original is None:
-            continue
-        flags = ("grade", "solution", "locked")
-        if original.grade and options.get("points") != original.points:
-            changed.append(f"{original.name}: its points were changed")
-        if any(options.get(flag) != getattr(original, flag) for flag in flags):
-            changed.append(f"{original.name}: its lock or kind was changed")
-        tags = cell.metadata.get("tags")
-        if isinstance(tags, list) and "skip-execution" in tags:
-            changed.append(f"{original.name}: was tagged to be skipped")
     by_change: dict[str, list[str]] = {}
-    for remark in [*changed, *repair(notebook, given)]:
+    for remark in map(str, repair(notebook, given)):
         cell, _, change = remark.partition(": ")
         by_change.setdefault(change, []).append(_cell_name(cell))
     return tuple(

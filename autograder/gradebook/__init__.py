@@ -20,6 +20,7 @@ from autograder.submission import nbformat
 
 nbformat()  # before nbgrader imports it the slow way
 
+from .changes import changes  # noqa: E402
 from .classroom import GradebookError  # noqa: E402
 from .grading import Graded, grade  # noqa: E402
 from .pages import FeedbackExporter  # noqa: E402
@@ -38,6 +39,7 @@ __all__ = [
     "SaveDiagnoses",
     "Score",
     "SubmissionExporter",
+    "changes",
     "feedback",
     "grade",
     "release",

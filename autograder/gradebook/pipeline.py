@@ -92,10 +92,11 @@ class Repair(NbGraderPreprocessor):
         names = resources["nbgrader"]
         with Gradebook(names["db_url"]) as gradebook:
             given = _given(gradebook.find_notebook(names["notebook"], names["assignment"]))
-        for remark in repair(nb, given):
+        remarks = [str(remark) for remark in repair(nb, given)]
+        for remark in remarks:
             self.log.warning("%s/%s: %s", names["student"], names["notebook"], remark)
         path = Path(resources["metadata"]["path"]) / f"{names['notebook']}.ipynb"
-        mark = {"lesson": names["assignment"], "submission": _digest(path)}
+        mark = {"lesson": names["assignment"], "submission": _digest(path), "remarks": remarks}
         problem = nb.metadata.get(MARK)
         if isinstance(problem, dict) and isinstance(problem.get("problem"), str):
             mark["problem"] = problem["problem"]

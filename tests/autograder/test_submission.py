@@ -15,6 +15,7 @@ import pytest
 import tiny_course as tiny
 
 from autograder import submission
+from autograder.remarks import Remark
 from autograder.submission import (
     MARK,
     VERDICT,
@@ -222,7 +223,7 @@ def test_whatever_was_done_to_the_file_nbgrader_finds_what_was_released(notebook
         assert cell.cell_type == given.cell_type
         assert cell.source == given.source or not given.locked
     assert all(set(cell.metadata) <= {"nbgrader", "deletable", "editable"} for cell in notebook.cells)
-    assert bool(remarks) is (harm is not forge)
+    assert remarks
     order = [role_of(cell) for cell in notebook.cells if role_of(cell)[0] in ("solution", "check")]
     assert order.index(("solution", "tiny.square")) < order.index(("check", "tiny.square"))
 
@@ -231,7 +232,7 @@ def test_of_two_copies_the_last_counts_and_the_first_still_runs(notebook: Any) -
     first = copy.deepcopy(tiny.find(notebook, "tiny.square", "solution"))
     first.source = "def square(x):\n    return 'first try'"
     notebook.cells.insert(2, first)
-    assert repair(notebook, GIVEN) == ["tiny-square-solution: was there twice; the last one counts"]
+    assert repair(notebook, GIVEN) == [Remark("tiny-square-solution", "copied")]
     assert tiny.find(notebook, "tiny.square", "solution").source == tiny.ANSWERS["tiny.square"]
     assert notebook.cells[2].source == first.source
 
@@ -250,7 +251,7 @@ def test_an_answer_is_known_again_by_the_function_it_defines() -> None:
     )
     cells = [nbformat().v4.new_code_cell("f(3)"), nbformat().v4.new_code_cell("def f(x):\n    return 2 * x")]
     notebook = nbformat().v4.new_notebook(cells=cells)
-    assert repair(notebook, [solution]) == ["x-y-solution: had lost its metadata"]
+    assert repair(notebook, [solution]) == [Remark("x-y-solution", "stripped")]
     assert notebook.cells[1].metadata.nbgrader.grade_id == "x-y-solution"
 
 
