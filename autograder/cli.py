@@ -237,6 +237,7 @@ def grade(
     stays. The exit code is 1 if a submission could not be graded.
     """
     from autograder.progress import Bar
+    from autograder.remarks import summary
 
     tls = _tls(scheduler, tls_ca, tls_cert, tls_key)
     if scheduler and workers is not None:
@@ -274,6 +275,8 @@ def grade(
     if feedback:
         pages = gradebook.feedback(lesson, opened, students or None)
         click.echo(f"{len(pages)} feedback pages in {course_dir / 'feedback'}")
+    for student, remarks in gradebook.changes(lesson, opened, list(rows)).items():
+        click.echo(f"{student:24} {summary(remarks)}")
     failed = sum(bool(row.problem) for row in graded)
     before = sum(not row.fresh and not row.problem for row in graded)
     click.echo(
