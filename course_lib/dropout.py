@@ -114,7 +114,7 @@ def spatial_dropout(x: Tensor, p: float, mask: Tensor) -> Tensor:
         raise ValueError(
             f"spatial dropout needs x (N, C, ...) and mask (N, C), got {tuple(x.shape)} and {tuple(mask.shape)}"
         )
-    return inverted_dropout(x, p, mask.reshape(*mask.shape, *[1] * (x.dim() - 2)))
+    return x * each_scale(x, p, mask)
 
 
 def drop_path(x: Tensor, p: float, mask: Tensor) -> Tensor:
@@ -126,7 +126,13 @@ def drop_path(x: Tensor, p: float, mask: Tensor) -> Tensor:
     """
     if x.dim() < 1 or mask.shape != x.shape[:1]:
         raise ValueError(f"drop path needs x (N, ...) and mask (N,), got {tuple(x.shape)} and {tuple(mask.shape)}")
-    return inverted_dropout(x, p, mask.reshape(-1, *[1] * (x.dim() - 1)))
+    return x * each_scale(x, p, mask)
+
+
+def each_scale(x: Tensor, p: float, mask: Tensor) -> Tensor:
+    """mask / (1 − p), shaped to multiply x, whose first dimensions are mask's: one pass over x, not two."""
+    scale = inverted_dropout(torch.ones_like(mask, dtype=x.dtype), p, mask)
+    return scale.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
 
 
 def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None, p: float, mask: Tensor) -> Tensor:

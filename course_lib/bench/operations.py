@@ -149,8 +149,8 @@ ACTIVATIONS = (
     *pair(
         "activations.prelu",
         "F.prelu(x, alpha)",
-        constant(activations.prelu),
-        constant(F.prelu),
+        constant(lambda x, alpha: activations.prelu(x, alpha.tanh())),  # slopes below 1, as nets have them
+        constant(lambda x, alpha: F.prelu(x, alpha.tanh())),
         IMAGES,
         forward=2,
         backward=3,
@@ -175,6 +175,7 @@ def norm(name: str, *args: int, shape: tuple[int, ...], forward: float, backward
         shape,
         forward=forward,
         backward=backward,
+        naive=(is_naive(ours), is_naive(ours)),
     )
 
 
