@@ -384,16 +384,32 @@ def examples_at_once(x: Tensor, kernel_size: Sequence[int], outputs: Sequence[in
 def conv2d_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, pads: Pads, dilation: Pair, groups: int
 ) -> Tensor:
-    kernel_size = weight.shape[2:]
+    """Kernels · columns + bias for a few examples at a time, in memory that serves them all: new memory costs more."""
+    kernel_size, inputs = weight.shape[2:], weight.shape[1]
     outputs = output_sizes(x, kernel_size, stride, pads, dilation)
-    inner = math.prod(weight.shape[1:])  # in / groups · kh · kw
+    if inputs == 1 and len(weight) == groups:
+        return depthwise_forward(padded(x, pads), weight, bias, stride, dilation, outputs)
+    at_once, inner = min(examples_at_once(x, kernel_size, outputs), len(x)), inputs * math.prod(kernel_size)
     kernels = weight.reshape(groups, len(weight) // groups, inner)
-    parts = []
-    for part in x.split(examples_at_once(x, kernel_size, outputs)):
-        columns = windows_of(padded(part, pads), kernel_size, stride, dilation)
-        columns = columns.reshape(len(part), groups, inner, math.prod(outputs))
-        parts.append((kernels @ columns).reshape(len(part), len(weight), *outputs))
-    y = parts[0] if len(parts) == 1 else torch.cat(parts)
+    y, columns = x.new_empty(len(x), len(weight), *outputs), x.new_empty(at_once, x.shape[1], *kernel_size, *outputs)
+    for part, y_part in zip(x.split(max(1, at_once)), y.split(max(1, at_once)), strict=True):
+        laid_out = columns[: len(part)].copy_(windows_of(padded(part, pads), kernel_size, stride, dilation))
+        laid_out = laid_out.view(len(part), groups, inner, math.prod(outputs))
+        torch.matmul(kernels, laid_out, out=y_part.view(len(part), *kernels.shape[:2], math.prod(outputs)))
+        if bias is not None:
+            y_part.add_(bias.reshape(-1, 1, 1))
+    return y
+
+
+def conv2d_at_once(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> Tensor:
+    """`conv2d_forward` in one product: kernels · columns + bias."""
+    columns = im2col(x, weight.shape[2:], stride, padding, dilation)
+    kernels = weight.reshape(groups, len(weight) // groups, -1)
+    y = kernels @ columns.reshape(len(x), groups, kernels.shape[2], -1)
+    pads = resolve_pads(x, weight.shape[2:], stride, padding, dilation)
+    y = y.reshape(len(x), len(weight), *output_sizes(x, weight.shape[2:], stride, pads, dilation))
     return y if bias is None else y + bias.reshape(-1, 1, 1)
 
 
@@ -415,6 +431,8 @@ def conv2d_input_grad(
     out, outputs = len(weight) // groups, math.prod(grad.shape[2:])
     kernels = weight.reshape(groups, out, math.prod(weight.shape[1:])).mT
     channels, parts = weight.shape[1] * groups, []
+    if weight.shape[1] == 1 and len(weight) == groups:
+        return depthwise_input_grad(grad, weight, size, stride, padding, dilation)
     like = grad.new_empty((0, channels, *size))
     for part in grad.split(examples_at_once(like, kernel_size, grad.shape[2:])):
         columns = kernels @ part.reshape(len(part), groups, out, outputs)
@@ -436,6 +454,8 @@ def conv2d_weight_grad(
     kernel_size, stride, dilation = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
     pads = resolve_pads(x, kernel_size, stride, padding, dilation)
     out, inputs = grad.shape[1] // groups, x.shape[1] // groups
+    if out == inputs == 1:
+        return depthwise_weight_grad(grad, padded(x, pads), kernel_size, stride, dilation)
     dweight = wide_zeros(x, (groups, out, inputs * math.prod(kernel_size)))
     at_once, outputs = examples_at_once(x, kernel_size, grad.shape[2:]), math.prod(grad.shape[2:])
     for part, g in zip(x.split(at_once), grad.split(at_once), strict=True):
@@ -443,6 +463,50 @@ def conv2d_weight_grad(
         columns = columns.reshape(len(part), groups, dweight.shape[2], outputs)
         dweight = dweight + (g.reshape(len(part), groups, out, outputs) @ columns.mT).sum(0, dtype=dweight.dtype)
     return dweight.reshape(groups * out, inputs, *kernel_size).to(x.dtype)
+
+
+# One kernel for each channel: columns would make products with matrices of a single row. They are summed by hand, place
+# by place in the kernel.
+
+
+def depthwise_forward(
+    image: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, dilation: Pair, outputs: tuple[int, int]
+) -> Tensor:
+    """`conv2d_forward` of the padded image with a kernel for each channel."""
+    y = image.new_zeros(len(image), len(weight), *outputs)
+    if bias is not None:
+        y += bias.reshape(-1, 1, 1)
+    at_once = examples_at_once(image, (1, 1), outputs)
+    for part, y_part in zip(image.split(at_once), y.split(at_once), strict=True):
+        for (i, j), cells in shifted(part, weight.shape[2:], stride, dilation, outputs):
+            y_part.addcmul_(cells, weight[:, :, i, j].unsqueeze(-1))
+    return y
+
+
+def depthwise_input_grad(
+    grad: Tensor, weight: Tensor, size: Sequence[int], stride: Pair, padding: Padding, dilation: Pair
+) -> Tensor:
+    kernel_size, parts = weight.shape[2:], []
+    image = grad.new_empty((0, len(weight), *size))  # for its shape
+    pads = resolve_pads(image, kernel_size, stride, padding, dilation)
+    whole = [n + sum(p) for n, p in zip(size, pads, strict=True)]
+    for part in grad.split(examples_at_once(image, (1, 1), size)):
+        dx = wide_zeros(part, (len(part), len(weight), *whole))
+        for (i, j), cells in shifted(dx, kernel_size, stride, dilation, grad.shape[2:]):
+            cells += part * weight[:, :, i, j].unsqueeze(-1)
+        parts.append(cropped(dx, pads, size).to(grad.dtype))
+    return torch.cat(parts)
+
+
+def depthwise_weight_grad(grad: Tensor, image: Tensor, kernel_size: Pair, stride: Pair, dilation: Pair) -> Tensor:
+    """Σ grad · cells for each place in the kernel, (C, 1, kh, kw); the image is padded."""
+    at_once = examples_at_once(image, (1, 1), grad.shape[2:])
+    total = 0
+    for part, g in zip(image.split(at_once), grad.split(at_once), strict=True):
+        places = shifted(part, kernel_size, stride, dilation, grad.shape[2:])
+        dtype = wide_zeros(g, ()).dtype
+        total = total + torch.stack([(g * cells).sum((0, 2, 3), dtype=dtype) for _, cells in places], 1)
+    return total.reshape(-1, 1, *kernel_size).to(image.dtype)
 
 
 def conv2d_backward(
@@ -470,8 +534,6 @@ def conv2d_backward(
 class Conv2dFunction(torch.autograd.Function):
     """Saves x and weight, no columns: they are laid out again in the backward pass."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x, weight, bias, stride, padding, dilation, groups):
         pads = resolve_pads(x, weight.shape[2:], stride, padding, dilation)
@@ -489,6 +551,12 @@ class Conv2dFunction(torch.autograd.Function):
         dx = conv2d_input_grad(grad, weight, x.shape[2:], *ctx.how) if ctx.needs_input_grad[0] else None
         dw = conv2d_weight_grad(grad, x, weight.shape[2:], *ctx.how) if ctx.needs_input_grad[1] else None
         return dx, dw, grad.sum((0, 2, 3)) if ctx.has_bias else None, None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x, weight, bias, *how):
+        return torch.vmap(lambda x, weight, bias: conv2d_at_once(x, weight, bias, *how), in_dims[:3])(
+            x, weight, bias
+        ), 0
 
 
 def conv2d(
@@ -599,37 +667,33 @@ def max_pool2d_with_indices(
     """
     kernel_size, stride, dilation, pads, outputs = pooling_windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     pads = extended(x, pads, kernel_size, stride, dilation, outputs)
+    offset = lambda i, j: i * dilation[0] * x.shape[3] + j * dilation[1]  # from the window's first cell, in H · W
+    largest = offset(kernel_size[0] - 1, kernel_size[1] - 1)
     with torch.no_grad():
         best, place = None, None
         for (i, j), cells in shifted(padded(x, pads, -math.inf), kernel_size, stride, dilation, outputs):
             if best is None:
                 best = cells.clone()
-                place = torch.zeros_like(best, dtype=torch.uint8 if math.prod(kernel_size) < 256 else torch.int32)
+                place = torch.zeros_like(best, dtype=torch.uint8 if largest < 256 else torch.int32)
                 continue
             cells = cells.clone()  # side by side in memory: it is read three times
             better = torch.logical_or(cells > best, cells != cells)  # a NaN differs from itself
-            # places grow, so the largest one is the last one that was better; much faster than a choice by mask
-            place = torch.maximum(place, better.to(place.dtype) * (i * kernel_size[1] + j))
+            # offsets grow, so the largest one is the last one that was better; much faster than a choice by mask
+            place = torch.maximum(place, better.to(place.dtype) * offset(i, j))
             best = torch.maximum(best, cells)
-        return best, flat_indices(place, x.shape, kernel_size, stride, dilation, pads)
+        return best, flat_indices(place, x.shape, stride, dilation, pads)
 
 
-def flat_indices(
-    place: Tensor, shape: Sequence[int], kernel_size: Pair, stride: Pair, dilation: Pair, pads: Pads
-) -> Tensor:
-    """Places in the window, (N, C, H', W'), as indices in the flat H · W of an image of the shape (N, C, H, W)."""
-    inside, first = [], []  # of each axis: the places' offsets; where each window starts, in the padding or not
-    for axis, outputs in enumerate(place.shape[2:]):
-        inside.append(torch.arange(kernel_size[axis], device=place.device) * dilation[axis])
-        first.append(torch.arange(outputs, device=place.device) * stride[axis] - pads[axis][0])
-    width = shape[3]
-    offsets = (inside[0].unsqueeze(1) * width + inside[1]).flatten()
-    starts = first[0].unsqueeze(1) * width + first[1]
-    indices = offsets[place.int()] + starts
+def flat_indices(place: Tensor, shape: Sequence[int], stride: Pair, dilation: Pair, pads: Pads) -> Tensor:
+    """Offsets from each window's first cell, (N, C, H', W'), as indices in the flat H · W of an image of that shape."""
+    # where each window starts along each axis, in the padding or not
+    first = [torch.arange(place.shape[k + 2], device=place.device) * stride[k] - pads[k][0] for k in (0, 1)]
+    starts = first[0].unsqueeze(1) * shape[3] + first[1]
+    indices = place.long().add_(starts)
     if pads[0][0] or pads[1][0]:
-        # Padding is the largest, at place 0, only in a window of nothing but -inf: then the first cell inside counts.
+        # Padding is the largest, at offset 0, only in a window of nothing but -inf: then the first cell inside counts.
         rows, columns = (torch.where(f < 0, f % d, f) for f, d in zip(first, dilation, strict=True))
-        indices += (place == 0) * (rows.unsqueeze(1) * width + columns - starts)
+        indices += (place == 0) * (rows.unsqueeze(1) * shape[3] + columns - starts)
     return indices
 
 

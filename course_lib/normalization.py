@@ -147,9 +147,7 @@ def blocked_statistics(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor
     return mean, sum(share * spread for share, spread in zip(shares, spreads, strict=True))
 
 
-def blocked_inference(
-    x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
+def blocked_inference(x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """(x − mean) · inv_std · weight + bias as x · scale + shift, block by block, for statistics the examples share.
 
     Where |mean| is far larger than σ that loses digits, but no more than x lost when it was rounded.
@@ -181,7 +179,8 @@ def blocked_backward(
     if shared:  # a weight that is the same all over the axes waits until after the two sums
         sum_g = grad.sum(axes, keepdim=True, dtype=mean.dtype)
         products = (
-            centre(x_block, mean, scratch).mul_(g).sum(axes, keepdim=True) for g, x_block, _ in zip(*blocks, strict=True)
+            centre(x_block, mean, scratch).mul_(g).sum(axes, keepdim=True)
+            for g, x_block, _ in zip(*blocks, strict=True)
         )
         sum_gx = sum(products) * inv_std
         slope, shift = sum_gx * inv_std * scale / -n, sum_g * scale / -n

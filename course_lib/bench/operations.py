@@ -193,6 +193,12 @@ MAPS = (32, 32, 32, 32)  # (N, C, H, W) of a conv layer: a million numbers
 KERNELS = [(32, 32, 3, 3), (32,)]  # weight and bias
 HALF = 0.25  # of x: what 2 × 2 pooling leaves
 
+
+def channels_last(function: Function) -> Function:
+    """The function of x laid out with the channels of a pixel side by side; both arms pay for laying it out."""
+    return lambda x: function(x.contiguous(memory_format=torch.channels_last))
+
+
 CONVOLUTION = (
     *pair(
         "convolution.linear",
@@ -223,6 +229,18 @@ CONVOLUTION = (
         forward=1 + HALF,
         backward=2 + HALF,
         more=KERNELS,
+        naive=(True, False),  # its columns are laid out number by number, as every second one of a row is left out
+    ),
+    *pair(
+        "convolution.conv2d.depthwise",
+        "F.conv2d(x, w, b, padding=1, groups=32)",
+        constant(partial(convolution.conv2d, padding=1, groups=MAPS[1])),
+        constant(partial(F.conv2d, padding=1, groups=MAPS[1])),
+        MAPS,
+        forward=2,
+        backward=3,
+        more=[(MAPS[1], 1, 3, 3), (MAPS[1],)],
+        naive=(True, True),  # a pass over the image for each of the kernel's nine places, where PyTorch makes one
     ),
     *pair(
         "convolution.conv2d_naive",
@@ -243,6 +261,16 @@ CONVOLUTION = (
         IMAGES,
         forward=1 + HALF,
         backward=1 + 2 * HALF,
+    ),
+    *pair(
+        "convolution.max_pool2d.channels_last",
+        "F.max_pool2d(x, 2)",
+        constant(channels_last(partial(convolution.max_pool2d, kernel_size=2))),
+        constant(channels_last(partial(F.max_pool2d, kernel_size=2))),
+        IMAGES,
+        forward=1 + HALF,
+        backward=1 + 2 * HALF,
+        naive=(True, False),  # comparisons of their own for each place of a window, where PyTorch makes one pass
     ),
     *pair(
         "convolution.avg_pool2d",
