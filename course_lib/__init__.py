@@ -19,9 +19,11 @@ __all__ = [
     "fused",
     "initializers",
     "keras_twin",
+    "layer_rules",
     "normalization",
     "optimizers",
     "plots",
+    "pooling",
     "predictions",
     "pretrained",
     "quiet",
@@ -31,4 +33,5 @@ __all__ = [
     "transfer",
     "trust",
     "widgets",
+    "windows",
 ]

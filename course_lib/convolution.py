@@ -1,4 +1,4 @@
-"""Linear, convolution and pooling layers with hand-written backward passes, and the sums about their shapes.
+"""Linear and convolution layers with hand-written backward passes.
 
 A convolution is a matrix product: `im2col` lays every window of the image out as a column, the kernels are the rows of
 a matrix, and `col2im`, the adjoint of `im2col`, carries gradients back. What deep learning calls convolution is the
@@ -7,24 +7,48 @@ cross-correlation Σ w[i, j] · x[r + i, c + j]; `true_convolution2d` flips the 
 `conv2d_naive` is the definition in loops, `conv2d` the fast one for autograd; the functions ending in `_backward` are
 its derivative as plain functions. Layout is PyTorch's: x (N, C, H, W), weight (out, in / groups, kh, kw).
 
-Padding is symmetric numbers, "valid", or "same" in TensorFlow's sense: ⌈size / stride⌉ outputs for every stride, an odd
-cell of padding after the image, not before.
+The sums about shapes are in `course_lib.windows`, pooling is in `course_lib.pooling`; both can be had from here too.
 
-Sources: LeCun et al. 1998 (convolution, pooling); Chellapilla et al. 2006 (as a matrix product); Dumoulin & Visin 2016
-(the arithmetic of shapes, arXiv:1603.07285); Chollet 2017 (depthwise separable, arXiv:1610.02357); Araujo et al. 2019
-(receptive fields, distill.pub).
+Sources: LeCun et al. 1998; Chellapilla et al. 2006 (as a matrix product); Chollet 2017 (depthwise separable,
+arXiv:1610.02357).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from course_lib.pooling import (
+    AvgPool2d,
+    MaxPool2d,
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool2d_with_indices,
+)
+from course_lib.windows import (
+    Padding,
+    Pads,
+    Pair,
+    ReceptiveField,
+    Window,
+    cropped,
+    output_size,
+    output_sizes,
+    padded,
+    pair,
+    receptive_field,
+    resolve_pads,
+    same_padding,
+    shifted,
+    wide_zeros,
+    windows_of,
+)
 
 __all__ = [
     "AvgPool2d",
@@ -56,157 +80,6 @@ __all__ = [
     "same_padding",
     "true_convolution2d",
 ]
-
-Pair = int | Sequence[int]
-Padding = str | int | Sequence[int]
-Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
-
-
-# shapes --------------------------------------------------------------------------------------------------------------
-
-
-def output_size(
-    size: int,
-    kernel_size: int,
-    stride: int = 1,
-    padding: str | int | tuple[int, int] = 0,
-    dilation: int = 1,
-    *,
-    ceil_mode: bool = False,
-) -> int:
-    """⌊(size + padding before and after − dilation · (kernel_size − 1) − 1) / stride⌋ + 1: outputs along one axis.
-
-    padding is a number for each side, a pair (before, after), "same" or "valid". With ceil_mode (of pooling) a last
-    window may hang over the end, unless it would start beyond the image and its padding before. Raises ValueError where
-    the kernel is larger than the padded image, and for a kernel, stride or dilation below 1.
-    """
-    before, after = resolve_padding(size, kernel_size, stride, padding, dilation)
-    room = size + before + after - dilation * (kernel_size - 1) - 1
-    if room < 0:
-        raise ValueError(
-            f"kernel of extent {dilation * (kernel_size - 1) + 1} doesn't fit in {size} with padding {before} + {after}"
-        )
-    if not ceil_mode:
-        return room // stride + 1
-    outputs = -(-room // stride) + 1
-    return outputs - 1 if (outputs - 1) * stride >= size + before else outputs
-
-
-def same_padding(size: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """(before, after) of padding="same": what makes ⌈size / stride⌉ outputs. An odd cell goes after the image.
-
-    For stride 1 it is PyTorch's rule too. For stride 2 and kernel 3 an even image is padded by (0, 1), where a
-    PyTorch layer with padding=1 pads by (1, 1) and so sees the image one cell shifted. Raises ValueError for a kernel,
-    stride or dilation below 1.
-    """
-    check_window(kernel_size, stride, dilation)
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + dilation * (kernel_size - 1) + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-def check_window(kernel_size: int, stride: int, dilation: int) -> None:
-    if min(kernel_size, stride, dilation) < 1:
-        raise ValueError(
-            f"kernel_size, stride and dilation have to be at least 1, got {kernel_size}, {stride} and {dilation}"
-        )
-
-
-def resolve_padding(
-    size: int, kernel_size: int, stride: int, padding: str | int | tuple[int, int], dilation: int
-) -> tuple[int, int]:
-    """(before, after) along one axis."""
-    check_window(kernel_size, stride, dilation)
-    if padding == "same":
-        return same_padding(size, kernel_size, stride, dilation)
-    if padding == "valid":
-        return 0, 0
-    if isinstance(padding, str):
-        raise ValueError(f'padding has to be a number, a pair, "same" or "valid", got {padding!r}')
-    before, after = (padding, padding) if isinstance(padding, int) else padding
-    if before < 0 or after < 0:
-        raise ValueError(f"padding has to be at least 0, got {padding}")
-    return before, after
-
-
-@dataclass(frozen=True)
-class Window:
-    """How one conv or pooling layer moves along an axis; padding is symmetric, or a pair (before, after)."""
-
-    kernel_size: int
-    stride: int = 1
-    padding: int | tuple[int, int] = 0
-    dilation: int = 1
-
-
-@dataclass(frozen=True)
-class ReceptiveField:
-    """What one output of a stack of layers sees of the input, along one axis, in cells.
-
-    size   how many cells it spans
-    jump   how many cells lie between two neighbouring outputs
-    start  the first cell that output 0 sees; negative where that is padding. Output i sees start + i · jump and the
-           size − 1 cells after it.
-    """
-
-    size: int
-    jump: int
-    start: int
-
-
-def receptive_field(layers: Iterable[Window]) -> ReceptiveField:
-    """The receptive field of a stack of windows, the layer next to the input first: each layer widens it by
-    dilation · (kernel_size − 1) · jump, and then multiplies jump by its stride.
-
-    For "same" give each window the pair from `same_padding`. Araujo et al. 2019.
-    """
-    size, jump, start = 1, 1, 0
-    for layer in layers:
-        check_window(layer.kernel_size, layer.stride, layer.dilation)
-        before = layer.padding if isinstance(layer.padding, int) else layer.padding[0]
-        size += layer.dilation * (layer.kernel_size - 1) * jump
-        start -= before * jump
-        jump *= layer.stride
-    return ReceptiveField(size, jump, start)
-
-
-def pair(value: Pair, name: str) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    if len(value) != 2:
-        raise ValueError(f"{name} has to be a number or a pair, got {tuple(value)}")
-    return int(value[0]), int(value[1])
-
-
-def resolve_pads(x: Tensor, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Pads:
-    """((top, bottom), (left, right)) for x (..., H, W)."""
-    each = (padding, padding) if isinstance(padding, str) else pair(padding, "padding")
-    return tuple(map(resolve_padding, x.shape[-2:], kernel_size, stride, each, dilation))
-
-
-def output_sizes(
-    x: Tensor, kernel_size: Pair, stride: Pair, pads: Pads, dilation: Pair = (1, 1), ceil_mode: bool = False
-) -> tuple[int, int]:
-    sizes = zip(x.shape[-2:], kernel_size, stride, pads, dilation, strict=True)
-    rows, columns = (output_size(*along, ceil_mode=ceil_mode) for along in sizes)
-    return rows, columns
-
-
-def padded(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
-    (top, bottom), (left, right) = pads
-    return F.pad(x, (left, right, top, bottom), value=value) if top or bottom or left or right else x
-
-
-def cropped(x: Tensor, pads: Pads, size: Sequence[int]) -> Tensor:
-    """The inverse of `padded`: the image of `size` in it."""
-    (top, _), (left, _) = pads
-    return x[..., top : top + size[-2], left : left + size[-1]]
-
-
-def wide_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Zeros to add up in: float32 for half precision, where adding up many terms would lose digits."""
-    half = like.dtype in (torch.float16, torch.bfloat16)
-    return like.new_zeros(shape, dtype=torch.float32 if half else like.dtype)
 
 
 # linear --------------------------------------------------------------------------------------------------------------
@@ -276,14 +149,6 @@ def im2col(x: Tensor, kernel_size: Pair, stride: Pair = 1, padding: Padding = 0,
     return windows.reshape(len(x), x.shape[1] * math.prod(kernel_size), rows * columns)
 
 
-def windows_of(x: Tensor, kernel_size: Pair, stride: Pair, dilation: Pair) -> Tensor:
-    """A view of x (N, C, H, W) as (N, C, kh, kw, H', W')."""
-    extents = [d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True)]
-    # (N, C, H, W) -> (N, C, H', W', extent, extent)
-    views = x.unfold(2, extents[0], stride[0]).unfold(3, extents[1], stride[1])
-    return views[..., :: dilation[0], :: dilation[1]].permute(0, 1, 4, 5, 2, 3)
-
-
 def col2im(
     columns: Tensor,
     size: Sequence[int],
@@ -308,16 +173,6 @@ def col2im(
     for (i, j), cells in shifted(x, kernel_size, stride, dilation, rows_columns):
         cells += columns[:, :, i, j]
     return cropped(x, pads, size).to(columns.dtype)
-
-
-def shifted(
-    x: Tensor, kernel_size: Pair, stride: Pair, dilation: Pair, outputs: tuple[int, int]
-) -> Iterator[tuple[tuple[int, int], Tensor]]:
-    """For each place (i, j) in the window, row by row: a view of what all windows have there, (N, C, H', W')."""
-    for i, j in itertools.product(*map(range, kernel_size)):
-        top, left = i * dilation[0], j * dilation[1]
-        bottom, right = (start + s * (n - 1) + 1 for start, s, n in zip((top, left), stride, outputs, strict=True))
-        yield (i, j), x[..., top : bottom : stride[0], left : right : stride[1]]
 
 
 def conv2d_naive(
@@ -627,222 +482,6 @@ def depthwise_separable_conv2d(
     return conv2d(conv2d(x, depthwise, None, stride, padding, dilation, groups=x.shape[-3]), pointwise, bias)
 
 
-# pooling -------------------------------------------------------------------------------------------------------------
-
-
-def pooling_windows(
-    x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Padding, dilation: Pair, ceil_mode: bool
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], Pads, tuple[int, int]]:
-    """(kernel_size, stride, dilation, pads, outputs), as pairs, for x (N, C, H, W)."""
-    if x.dim() != 4:
-        raise ValueError(f"expected x (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
-    kernel_size, dilation = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
-    stride = kernel_size if stride is None else pair(stride, "stride")
-    pads = resolve_pads(x, kernel_size, stride, padding, dilation)
-    if not isinstance(padding, str) and any(2 * before > k for (before, _), k in zip(pads, kernel_size, strict=True)):
-        raise ValueError(f"padding has to be at most half of the kernel {kernel_size}, got {padding}")
-    return kernel_size, stride, dilation, pads, output_sizes(x, kernel_size, stride, pads, dilation, ceil_mode)
-
-
-def extended(x: Tensor, pads: Pads, kernel_size: Pair, stride: Pair, dilation: Pair, outputs: Pair) -> Pads:
-    """The pads that also hold the last windows where ceil_mode lets them hang over the end."""
-    ends = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in zip(stride, outputs, dilation, kernel_size, strict=True)]
-    (top, bottom), (left, right) = pads
-    height, width = x.shape[-2:]
-    return (top, max(bottom, ends[0] - top - height)), (left, max(right, ends[1] - left - width))
-
-
-def max_pool2d_with_indices(
-    x: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """(y, indices): the largest value of each window of x (N, C, H, W), and where it is: its index in the flat H · W.
-
-    Of equal values the first counts, row by row; NaN counts as the largest. Padding never wins. stride is kernel_size
-    unless given. Raises ValueError where the padding is more than half the kernel, or the kernel larger than the image.
-    """
-    kernel_size, stride, dilation, pads, outputs = pooling_windows(x, kernel_size, stride, padding, dilation, ceil_mode)
-    pads = extended(x, pads, kernel_size, stride, dilation, outputs)
-    offset = lambda i, j: i * dilation[0] * x.shape[3] + j * dilation[1]  # from the window's first cell, in H · W
-    largest = offset(kernel_size[0] - 1, kernel_size[1] - 1)
-    with torch.no_grad():
-        best, place = None, None
-        for (i, j), cells in shifted(padded(x, pads, -math.inf), kernel_size, stride, dilation, outputs):
-            if best is None:
-                best = cells.clone()
-                place = torch.zeros_like(best, dtype=torch.uint8 if largest < 256 else torch.int32)
-                continue
-            cells = cells.clone()  # side by side in memory: it is read three times
-            better = torch.logical_or(cells > best, cells != cells)  # a NaN differs from itself
-            # offsets grow, so the largest one is the last one that was better; much faster than a choice by mask
-            place = torch.maximum(place, better.to(place.dtype) * offset(i, j))
-            best = torch.maximum(best, cells)
-        return best, flat_indices(place, x.shape, stride, dilation, pads)
-
-
-def flat_indices(place: Tensor, shape: Sequence[int], stride: Pair, dilation: Pair, pads: Pads) -> Tensor:
-    """Offsets from each window's first cell, (N, C, H', W'), as indices in the flat H · W of an image of that shape."""
-    # where each window starts along each axis, in the padding or not
-    first = [torch.arange(place.shape[k + 2], device=place.device) * stride[k] - pads[k][0] for k in (0, 1)]
-    starts = first[0].unsqueeze(1) * shape[3] + first[1]
-    indices = place.long().add_(starts)
-    if pads[0][0] or pads[1][0]:
-        # Padding is the largest, at offset 0, only in a window of nothing but -inf: then the first cell inside counts.
-        rows, columns = (torch.where(f < 0, f % d, f) for f, d in zip(first, dilation, strict=True))
-        indices += (place == 0) * (rows.unsqueeze(1) * shape[3] + columns - starts)
-    return indices
-
-
-def max_pool2d_backward(grad: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
-    """dx of max pooling: each gradient goes, whole, to the cell that won, (N, C, *size) from grad (N, C, H', W').
-
-    A cell that won several windows gets their sum. size is x's (H, W), indices are `max_pool2d_with_indices`'s.
-    """
-    dx = wide_zeros(grad, (*grad.shape[:2], math.prod(size)))
-    dx = dx.scatter_add(2, indices.flatten(2), grad.flatten(2).to(dx.dtype))
-    return dx.reshape(*grad.shape[:2], *size).to(grad.dtype)
-
-
-class MaxPool2dFunction(torch.autograd.Function):
-    """Saves the indices, not x."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, kernel_size, stride, padding, dilation, ceil_mode):
-        return max_pool2d_with_indices(x, kernel_size, stride, padding, dilation, ceil_mode)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.size = inputs[0].shape[2:]
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx, grad, _):
-        if grad is None:  # nothing depends on y
-            return None, None, None, None, None, None
-        (indices,) = ctx.saved_tensors
-        return max_pool2d_backward(grad, indices, ctx.size), None, None, None, None, None
-
-
-def max_pool2d(
-    x: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """The largest value of each window of x (N, C, H, W) or (C, H, W), with `max_pool2d_backward` as its derivative.
-
-    Ties, NaN, padding and errors as in `max_pool2d_with_indices`. padding="same" pads as TensorFlow does.
-    """
-    if x.dim() == 3:
-        return max_pool2d(x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode).squeeze(0)
-    return MaxPool2dFunction.apply(x, kernel_size, stride, padding, dilation, ceil_mode)[0]
-
-
-def avg_pool_divisors(
-    x: Tensor, kernel_size: Pair, stride: Pair, pads: Pads, outputs: Pair, count_include_pad: bool
-) -> Tensor:
-    """(H', W'): how many cells each window is the mean of."""
-    counts = []
-    for axis in (0, 1):
-        (before, after), size = pads[axis], x.shape[axis + 2]
-        start = torch.arange(outputs[axis], device=x.device) * stride[axis] - before
-        # what hangs over the end in ceil_mode never counts; padding does if it is asked for
-        end = (start + kernel_size[axis]).clamp(max=size + after if count_include_pad else size)
-        counts.append(end - (start if count_include_pad else start.clamp(min=0)))
-    return counts[0].unsqueeze(1) * counts[1]
-
-
-def avg_pool2d_forward(
-    x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Padding, ceil_mode: bool, count_include_pad: bool
-) -> Tensor:
-    kernel_size, stride, ones, pads, outputs = pooling_windows(x, kernel_size, stride, padding, 1, ceil_mode)
-    divisors = avg_pool_divisors(x, kernel_size, stride, pads, outputs, count_include_pad)
-    image = padded(x, extended(x, pads, kernel_size, stride, ones, outputs))
-    total = wide_zeros(x, (*x.shape[:2], *outputs))
-    for _, cells in shifted(image, kernel_size, stride, ones, outputs):
-        total += cells
-    return (total / divisors).to(x.dtype)
-
-
-def avg_pool2d_backward(
-    grad: Tensor,
-    size: Sequence[int],
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Tensor:
-    """dx of average pooling: each cell of a window gets grad / (cells that were averaged), summed over its windows.
-
-    (N, C, *size) from grad (N, C, H', W'); size is x's (H, W).
-    """
-    x = grad.new_empty((0, grad.shape[1], *size))  # for its shape
-    kernel_size, stride, ones, pads, outputs = pooling_windows(x, kernel_size, stride, padding, 1, ceil_mode)
-    divisors = avg_pool_divisors(x, kernel_size, stride, pads, outputs, count_include_pad)
-    pads = extended(x, pads, kernel_size, stride, ones, outputs)
-    dx = wide_zeros(grad, (*grad.shape[:2], *(n + sum(p) for n, p in zip(size, pads, strict=True))))
-    share = grad.to(dx.dtype) / divisors
-    for _, cells in shifted(dx, kernel_size, stride, ones, outputs):
-        cells += share
-    return cropped(dx, pads, size).to(grad.dtype)
-
-
-class AvgPool2dFunction(torch.autograd.Function):
-    """Saves nothing but the shape."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, *how):
-        return avg_pool2d_forward(x, *how)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, *ctx.how = inputs
-        ctx.size = x.shape[2:]
-
-    @staticmethod
-    def backward(ctx, grad):
-        return avg_pool2d_backward(grad, ctx.size, *ctx.how), None, None, None, None, None
-
-
-def avg_pool2d(
-    x: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Tensor:
-    """The mean of each window of x (N, C, H, W) or (C, H, W), with `avg_pool2d_backward` as its derivative.
-
-    count_include_pad counts the padding's zeros into the mean: PyTorch's default; Keras never does. Raises ValueError
-    where the padding is more than half the kernel, or the kernel larger than the image.
-    """
-    if x.dim() == 3:
-        return avg_pool2d(x.unsqueeze(0), kernel_size, stride, padding, ceil_mode, count_include_pad).squeeze(0)
-    return AvgPool2dFunction.apply(x, kernel_size, stride, padding, ceil_mode, count_include_pad)
-
-
-def global_avg_pool2d(x: Tensor) -> Tensor:
-    """The mean of each feature map, (N, C, H, W) → (N, C): what let nets do without large dense layers.
-
-    Its gradient is grad / (H · W) for every cell. Lin et al. 2013 (arXiv:1312.4400).
-    """
-    return x.mean((-2, -1))
-
-
 # layers --------------------------------------------------------------------------------------------------------------
 
 
@@ -915,45 +554,3 @@ class Conv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}"
         )
-
-
-class MaxPool2d(nn.Module):
-    """`max_pool2d` as a layer."""
-
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Padding = 0,
-        dilation: Pair = 1,
-        ceil_mode: bool = False,
-    ):
-        super().__init__()
-        self.how = (kernel_size, stride, padding, dilation, ceil_mode)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return max_pool2d(x, *self.how)
-
-    def extra_repr(self) -> str:
-        return "kernel_size={}, stride={}, padding={}, dilation={}, ceil_mode={}".format(*self.how)
-
-
-class AvgPool2d(nn.Module):
-    """`avg_pool2d` as a layer."""
-
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Padding = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ):
-        super().__init__()
-        self.how = (kernel_size, stride, padding, ceil_mode, count_include_pad)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return avg_pool2d(x, *self.how)
-
-    def extra_repr(self) -> str:
-        return "kernel_size={}, stride={}, padding={}, ceil_mode={}, count_include_pad={}".format(*self.how)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from course_lib.training import evaluation
+
 __all__ = [
     "DROPOUT_LAYERS",
     "DropPath",
@@ -249,19 +251,13 @@ def mc_dropout(
     """
     if samples < 1:
         raise ValueError(f"samples has to be at least 1, but got {samples}")
-    modes = [(module, module.training) for module in model.modules()]
-    random_layers = [module for module, _ in modes if isinstance(module, layers)]
+    random_layers = [module for module in model.modules() if isinstance(module, layers)]
     if not random_layers:
         raise ValueError("the model holds no dropout layer, so every sample would be the same")
-    try:
-        model.eval()
+    with evaluation(model):
         for layer in random_layers:
             layer.train()
-        with torch.no_grad():
-            return torch.stack([model(x) for _ in range(samples)])
-    finally:
-        for module, training in modes:
-            module.training = training
+        return torch.stack([model(x) for _ in range(samples)])
 
 
 def predictive_entropy(logits: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from course_lib import convolution as c
 from course_lib.conventions import architectures as layouts
 from course_lib.conventions import convolution as conventions
 from course_lib.quiet import load_keras
+from course_lib.windows import resolve_padding
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 ULPS = 64
@@ -746,7 +747,7 @@ def test_receptive_field_is_where_keras_gradients_arrive(keras, padding):
         h = x
         for k, s in ((3, 2), (4, 1), (3, 2)):
             h = keras.layers.Conv1D(1, k, s, padding, kernel_initializer="ones")(h)
-            windows.append(c.Window(k, s, c.resolve_padding(size, k, s, padding, 1)))
+            windows.append(c.Window(k, s, resolve_padding(size, k, s, padding, 1)))
             size = c.output_size(size, k, s, padding)
         outputs = [h[0, i, 0] for i in range(h.shape[1])]
     field = c.receptive_field(windows)
