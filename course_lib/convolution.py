@@ -373,7 +373,10 @@ def conv2d_backward(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dweight, dbias) of `conv2d` from grad (N, out, H', W'); a bias touches every position, so dbias = Σ grad."""
+    """(dx, dweight, dbias) of `conv2d` from grad (N, out, H', W'); a bias touches every position, so dbias = Σ grad.
+
+    Raises ValueError where grad is not of the size of `conv2d`'s result.
+    """
     how = (stride, padding, dilation, groups)
     pads = resolve_pads(x, weight.shape[2:], pair(stride, "stride"), padding, pair(dilation, "dilation"))
     outputs = output_sizes(x, weight.shape[2:], pair(stride, "stride"), pads, pair(dilation, "dilation"))
@@ -449,7 +452,10 @@ def conv1d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`conv2d` of an image one cell high: x (N, C, L), weight (out, C / groups, k) → (N, out, L')."""
+    """`conv2d` of an image one cell high: x (N, C, L) or (C, L), weight (out, C / groups, k) → (N, out, L').
+
+    Raises ValueError for another number of dimensions; otherwise as `conv2d`.
+    """
     if x.dim() not in (2, 3) or weight.dim() != 3:
         raise ValueError(f"expected x (N, C, L) and a weight (out, in, k), got {tuple(x.shape)}, {tuple(weight.shape)}")
     padding = padding if isinstance(padding, str) else (0, padding)

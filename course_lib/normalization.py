@@ -113,10 +113,14 @@ def blocked_forward(
     x: Tensor, axes: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`normalize_forward`, block by block of examples; weight and bias don't vary along axis 0."""
+    length, y = block_length(x), torch.empty_like(x)
     if -x.dim() in axes and len(x):  # the examples share their statistics: they must be whole before any result
         mean, var = blocked_statistics(x, axes)
-        return blocked_inference(x, mean, (var + eps).rsqrt(), weight, bias), mean, var
-    length, y = block_length(x), torch.empty_like(x)
+        scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
+        for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
+            centred = centre(x_block, mean, y_block)
+            kept(scaled(centred, scale, bias, centred), y_block)
+        return y, mean, var
     means, variances = [], []
     for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
         means.append(x_block.mean(axes, keepdim=True, dtype=wide(x[:0]).dtype))
@@ -145,19 +149,6 @@ def blocked_statistics(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor
     mean = sum(share * m for share, m in zip(shares, means, strict=True))
     spreads = [var + (m - mean).square() for var, m in zip(variances, means, strict=True)]
     return mean, sum(share * spread for share, spread in zip(shares, spreads, strict=True))
-
-
-def blocked_inference(x: Tensor, mean: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """(x − mean) · inv_std · weight + bias as x · scale + shift, block by block, for statistics the examples share.
-
-    Where |mean| is far larger than σ that loses digits, but no more than x lost when it was rounded.
-    """
-    scale = inv_std if weight is None else inv_std * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    length, y = block_length(x), torch.empty_like(x)
-    for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
-        kept(scaled(x_block, scale, shift, y_block), y_block)
-    return y
 
 
 def blocked_backward(
@@ -364,11 +355,19 @@ def batch_norm_backward(
 
 
 class Inference(torch.autograd.Function):
-    """`blocked_inference` with constants for mean and inv_std."""
+    """(x − mean) · inv_std · weight + bias, with constants for mean and inv_std, as x · scale + shift: one pass less.
+
+    Where |mean| is far larger than σ that loses digits, as PyTorch does, but no more than x lost when it was rounded.
+    """
 
     @staticmethod
     def forward(x, mean, inv_std, weight, bias):
-        return blocked_inference(x, mean, inv_std, weight, bias)
+        scale = inv_std if weight is None else inv_std * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        length, y = block_length(x), torch.empty_like(x)
+        for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
+            kept(scaled(x_block, scale, shift, y_block), y_block)
+        return y
 
     @staticmethod
     def setup_context(ctx, inputs, output):
