@@ -130,7 +130,7 @@ def blocked_forward(
         if weight is not None and scale.numel() * weight.numel() <= x_block.numel() // 16:  # cheaper to join them
             scale = scale * weight
         elif weight is not None:
-            centred, scale = centred.mul_(scale), weight
+            centred, scale = centred.mul_(scale), wide(weight)
         kept(scaled(centred, scale, bias, centred), y_block)
     return y, torch.cat(means), torch.cat(variances)
 
