@@ -13,8 +13,8 @@ from typing import Any
 from autograder.submission import nbformat, role_of
 
 __all__ = [
-    "BEFORE",
     "AFTER",
+    "BEFORE",
     "CANARY",
     "LEFT",
     "SIGNS",

@@ -64,7 +64,9 @@ def main() -> None:
             results[attack.id] = result
             keep(options.arm, results)
             score = "no grade" if result.score is None else f"{result.score:g}"
-            print(f"{attack.id:36} {score:>8}  {result.seconds:6.1f} s  {', '.join(result.signs)}  {result.detail}"[:180])
+            print(
+                f"{attack.id:36} {score:>8}  {result.seconds:6.1f} s  {', '.join(result.signs)}  {result.detail}"[:180]
+            )
             sys.stdout.flush()
 
 

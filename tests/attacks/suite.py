@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import boundary, controls, files, interpreter, markup, system
+from . import boundary, controls, files, interpreter, markup, system, wire
 from .attack import Attack
 
 __all__ = ["ATTACKS", "CLASSES"]
 
-MODULES = (files, interpreter, system, boundary, markup, controls)
+MODULES = (files, interpreter, system, boundary, wire, markup, controls)
 ATTACKS: dict[str, Attack] = {attack.id: attack for module in MODULES for attack in module.ATTACKS}
 
 CLASSES = {
