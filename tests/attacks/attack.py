@@ -108,6 +108,9 @@ class Attack:
     student: str = ""
     only: str = ""
 
+    def __str__(self) -> str:
+        return self.id
+
     @property
     def who(self) -> str:
         """The student's id: sorted between BEFORE and AFTER."""
@@ -200,7 +203,9 @@ def code(
     def make(release: Any, scene: Scene) -> HandIn:
         text = scene.fill(source.strip("\n"))
         text = text if re.search(r"^def inverted_dropout|\binverted_dropout = ", text, re.M) else WRONG + text
-        notebook = answered(release, {INVERTED: text} | ({CLASSIC: RIGHT[CLASSIC]} if classic else {}))
+        both = re.search(r"^def classic_dropout|\bclassic_dropout = ", text, re.M)
+        second = RIGHT[CLASSIC] if classic else "# see above" if both else None
+        notebook = answered(release, {INVERTED: text} | ({CLASSIC: second} if second else {}))
         return HandIn(
             as_bytes(notebook),
             {name: scene.fill(content).encode() for name, content in (files or {}).items()},

@@ -64,7 +64,7 @@ def all_right(release: Any, scene: Scene) -> HandIn:
 
 def in_another_cell(notebook: Any) -> None:
     """The answers stand in a cell of the learner's own, before the given ones, which are left with a comment."""
-    both = nbformat().v4.new_code_cell("\n\n\n".join(RIGHT.values()))
+    both = nbformat().v4.new_code_cell("\n\n\n".join(RIGHT.values()), id="mine")
     notebook.cells.insert(1, both)
 
 

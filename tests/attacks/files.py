@@ -64,7 +64,7 @@ def more_points(notebook):
 
 
 def bonus_cell(notebook):
-    extra = nbformat().v4.new_code_cell("50.0")
+    extra = nbformat().v4.new_code_cell("50.0", id="bonus")
     options = {"grade": True, "solution": False, "locked": True, "schema_version": 3, "task": False}
     extra.metadata = {"nbgrader": {**options, "grade_id": "dropout-bonus-check", "points": 50, "cell_type": "code"}}
     notebook.cells.append(nbformat().from_dict(extra))
@@ -181,7 +181,7 @@ def metadata_of_metadata(notebook):
 
 
 def many_cells(notebook):
-    notebook.cells += [nbformat().v4.new_code_cell("") for _ in range(1500)]
+    notebook.cells += [nbformat().v4.new_code_cell("", id=f"more-{number}") for number in range(1500)]
 
 
 def long_line(notebook):

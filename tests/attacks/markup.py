@@ -63,15 +63,15 @@ def inverted_dropout(x, p, mask):
 def html_in_text(release: Any, scene: Scene) -> HandIn:
     notebook = answered(release, {})
     text = f"{SCRIPT} {IMAGE} [click](javascript:tdnPwned) <iframe srcdoc=\"{SCRIPT}\"></iframe> <a href='javascript:tdnPwned'>"
-    notebook.cells.append(nbformat().v4.new_markdown_cell(text))
-    notebook.cells.append(nbformat().v4.new_raw_cell(text))
+    notebook.cells.append(nbformat().v4.new_markdown_cell(text, id="text"))
+    notebook.cells.append(nbformat().v4.new_raw_cell(text, id="raw"))
     return HandIn(as_bytes(notebook))
 
 
 @attack("D.html_attachment", "has markup in an attachment's name and type")
 def html_attachment(release: Any, scene: Scene) -> HandIn:
     notebook = answered(release, {})
-    cell = nbformat().v4.new_markdown_cell("![x](attachment:a.svg) ![y](attachment:x'onerror='tdnPwned=1)")
+    cell = nbformat().v4.new_markdown_cell("![x](attachment:a.svg) ![y](attachment:x'onerror='tdnPwned=1)", id="image")
     cell.attachments = {
         "a.svg": {"image/svg+xml": SCRIPT},
         "x'onerror='tdnPwned=1": {f"image/png{IMAGE}": "x' onerror='tdnPwned=1"},
