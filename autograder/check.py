@@ -6,26 +6,19 @@ credit. Nothing goes to stderr, because nbgrader scores a cell that writes there
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from course_lib.quiet import silent_descriptor
-
 from . import exercises
 from .exercise import CourseError, Exercise
-from .judge import SEEDS_VARIABLE, Verdict, try_out
+from .judge import VISIBLE_SEEDS, Verdict, try_out
+from .probe.quiet import quiet
 
-__all__ = ["VERDICT_MIME", "VISIBLE_SEEDS", "CheckResult", "check"]
+__all__ = ["VERDICT_MIME", "CheckResult", "check"]
 
 VERDICT_MIME = "application/vnd.training-deep-nets.verdict+json"
-VISIBLE_SEEDS = (1, 2)  # grading a class draws others, so that it is no use to memorize these cases
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,6 @@ class CheckResult:
     exercise: Exercise
     verdict: Verdict
     said: str = ""
-    graded: bool = False
 
     def __repr__(self) -> str:
         return repr(self.verdict.score)
@@ -60,36 +52,9 @@ def check(exercise_id: str, candidate: Any) -> CheckResult:
     exercise = exercises.get(exercise_id)
     if not isinstance(exercise, Exercise):
         raise CourseError(f"{exercise_id} is graded by hand: it has no check")
-    seed = os.environ.get(SEEDS_VARIABLE, "")
-    seeds = (int(seed),) if seed.isdecimal() else VISIBLE_SEEDS
-    with _quiet() as said:
-        verdict = try_out(exercise, candidate, seeds)
-    return CheckResult(exercise, verdict, said.getvalue()[:2000], graded=seeds != VISIBLE_SEEDS)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Keep warnings, prints and what C++ code writes to descriptor 2 out of the cell; hand over what was said."""
-    said = io.StringIO()
-    with (
-        warnings.catch_warnings(action="ignore"),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-        silent_descriptor(),
-        _no_log(),
-    ):
-        yield said
-
-
-@contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """Loggers are silent: a handler made earlier holds on to the cell's own stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with quiet() as said:
+        verdict = try_out(exercise, candidate, VISIBLE_SEEDS)
+    return CheckResult(exercise, verdict, said.getvalue()[:2000])
 
 
 # ---------------------------------------------------------------- plain text
@@ -99,7 +64,7 @@ def _headline(result: CheckResult) -> str:
     verdict = result.verdict
     points = f"{_number(verdict.score)} of {_number(verdict.max_score)} points"
     if verdict.passed:
-        return f"Right: {points}." + ("" if result.graded else " The visible cases pass; grading uses others.")
+        return f"Right: {points}. The visible cases pass; grading uses others."
     if verdict.diagnosis and verdict.diagnosis.message == "Not answered yet.":
         return f"Not answered yet: {points}."
     return f"Not right yet: {points}." if not verdict.score else f"Partly right: {points}."

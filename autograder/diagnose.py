@@ -27,6 +27,7 @@ class Diagnosis:
     next_step: str = ""
     misconception: str | None = None
     relation: str | None = None
+    missing: bool = False  # there was nothing by the answer's name
 
 
 def trusted_evidence(exercise: Exercise, candidate: Callable[..., Any], cases: Sequence[Case]) -> Evidence:
@@ -75,11 +76,18 @@ def _forbidden(got: Evidence) -> Diagnosis | None:
 
 
 def blank(got: Evidence) -> Diagnosis | None:
-    """The diagnosis of an answer that is not written yet in any case; None where something is."""
+    """The diagnosis of an answer that is not written yet, or not there at all; None where something is."""
     if all(outcome.failure and outcome.failure.kind == "blank" for outcome in got.outcomes):
         return Diagnosis(
             "Not answered yet.",
             "Replace the line that raises NotImplementedError, run the cell, then check again.",
+        )
+    if got.outcomes and all(outcome.failure and outcome.failure.kind == "missing" for outcome in got.outcomes):
+        name = got.outcomes[0].failure.message
+        return Diagnosis(
+            f"There was nothing to check: no cell that ran to its end defines `{name}`.",
+            "Run your notebook from the top in a fresh kernel, and mend the first cell that stops.",
+            missing=True,
         )
     return None
 

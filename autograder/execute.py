@@ -1,32 +1,36 @@
-"""Run a notebook's cells in a kernel, and come back whatever the learner's code does.
+"""Run submissions in kernels: a task in, evidence out. Knows no gradebook, no class and no secret.
 
-`execute` is the seam of grading: bytes of a notebook in, bytes of evidence out (the notebook with what its cells
-put out); it knows no gradebook and no course. A kernel that dies, hangs, keeps silent or floods costs the cells
-that were left, never the run: each check that was not run says why.
+Solution and setup cells run in order; demo cells only show something and are left out. At the place of each check the
+kernel gets a probe instead, and what comes back is judged here, outside. A kernel that dies, hangs, keeps silent or
+floods costs the exercises that were left, with the reason, and never the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
-from autograder.exercise import CourseError
-from autograder.judge import SEEDS_VARIABLE
+from autograder import exercises
+from autograder.evidence import DEFAULT_LIMITS, Limits, Ran, Task, pack, unpack
+from autograder.exercise import CourseError, Exercise
+from autograder.forbidden import forbidden_in_cells
+from autograder.judge import VISIBLE_SEEDS, judge_answer, judge_version, no_verdict, request_for
+from autograder.probe.kernel import TARGET
+from autograder.sandbox import Walls
 from autograder.submission import (
-    Given,
     Outcome,
+    first_error,
     given_by,
     lesson_of,
     nbformat,
-    outcomes,
-    parse,
-    quiet_environment,
+    outcome_of,
     read,
     refuse_missing,
     repair,
@@ -35,113 +39,268 @@ from autograder.submission import (
 
 nbformat()  # before nbclient imports it the slow way
 
-from jupyter_client.kernelspec import NoSuchKernel  # noqa: E402
-from jupyter_core.utils import run_sync  # noqa: E402
+import zmq  # noqa: E402
 from nbclient import NotebookClient  # noqa: E402
 from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError  # noqa: E402
 
-__all__ = ["Limits", "check_notebook", "execute"]
+from autograder.provisioner import start_kernel, why_ended  # noqa: E402
+
+__all__ = ["check_notebook", "judged_by_now", "make_task", "perform"]
+
+PATIENCE = 0.2  # seconds between looks whether a silent kernel still lives
+SERVE = "from autograder.probe.kernel import serve; serve(); del serve"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one notebook may use. Seconds, and bytes of output."""
-
-    cell: float = 60
-    notebook: float = 300
-    grace: int = 5  # for a kernel to react to an interrupt before it is killed
-    cell_output: int = 4_000_000  # the rest of a cell's output is dropped
-    flood: int = 32_000_000  # from here on the kernel is killed
-    traceback: int = 20_000
+# ---------------------------------------------------------------- tasks
 
 
-def execute(
-    notebook: bytes,
+def make_task(
+    notebook: Any,
+    lesson: str,
+    seeds: Mapping[str, Sequence[int]] | None = None,
     *,
-    limits: Limits = Limits(),
-    cwd: Path | str | None = None,
-    kernel_name: str = "python3",
-    options: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-) -> bytes:
-    """The notebook after its code cells have run in order, demo cells left out.
+    limits: Limits = DEFAULT_LIMITS,
+    unsafe: bool = False,
+) -> Task:
+    """The task of running a repaired notebook: its code cells, and a request for each check in it.
 
-    After a cell that killed, hung or flooded the kernel nothing runs: checks get an error output that says why.
-    With a `seed` the checks draw cases other than those that learners see. `options` go to nbclient. Raises
-    CourseError where no kernel could be started, which is nobody's fault but ours.
+    `seeds` maps an exercise to the seeds of its cases, the visible ones unless given. Raises CourseError where a check
+    is of an exercise that the course doesn't have.
     """
-    nb = parse(notebook, "the notebook")
-    with tempfile.TemporaryDirectory(prefix="course-run-") as scratch:
-        client = _Client(
-            nb,
-            limits,
-            seed,
-            **{
-                "kernel_name": kernel_name,
-                "shutdown_kernel": "immediate",
-                **(options or {}),
-                "resources": {"metadata": {"path": str(cwd or scratch)}},
-                "allow_errors": True,
-                "store_widget_state": False,  # with it, an exported page shows widgets only where a network is
-                "interrupt_on_timeout": True,
-                "iopub_timeout": limits.grace,
-                "raise_on_iopub_timeout": True,
-                "error_on_timeout": {
-                    "ename": "TimeOut",
-                    "evalue": f"This cell was stopped: a cell may run for {limits.cell:g} s, "
-                    f"a notebook for {limits.notebook:g} s.",
-                    "traceback": [],
-                },
-            },
-        )
-        client.run()
-    return nbformat().writes(nb).encode()
+    cells = tuple((*role_of(cell), cell.source) for cell in notebook.cells if cell.cell_type == "code")
+    chosen, requests = {}, {}
+    for role, name, _ in cells:
+        if role == "check":
+            record = exercises.get(name)
+            if not isinstance(record, Exercise):
+                raise CourseError(f"{name} is graded by hand, but the notebook has a check of it")
+            chosen[name] = tuple((seeds or {}).get(name, VISIBLE_SEEDS))
+            requests[name] = request_for(record, chosen[name])
+    return Task(lesson, cells, requests, chosen, limits, unsafe)
 
 
-class _Client(NotebookClient):
+def perform(task: Task, kept: bytes | None = None) -> bytes:
+    """The evidence on a task, judged. What is in the `kept` evidence is neither run nor judged a second time.
+
+    Raises CourseError where it is not the submission's fault: no sandbox, no kernel, or another version of the course
+    here than where the task was made.
+    """
+    ran = unpack(kept) if kept is not None else asyncio.run(_run(task))
+    return pack(_judged(task, ran))
+
+
+def judged_by_now(task: Task, ran: Ran) -> bool:
+    """Whether every verdict in the evidence is what the present judge would say."""
+    return all(ran.verdicts.get(name, {}).get("version") == _version(name) for name in task.requests)
+
+
+def _version(name: str) -> str:
+    return judge_version(exercises.get(name))
+
+
+def _judged(task: Task, ran: Ran) -> Ran:
+    start = time.monotonic()
+    verdicts = dict(ran.verdicts)
+    for name in task.requests:
+        version = _version(name)
+        if verdicts.get(name, {}).get("version") != version:
+            verdicts[name] = {"version": version, "verdict": _verdict(task, ran, name).as_data()}
+    return replace(ran, verdicts=verdicts, seconds={**ran.seconds, "judge": time.monotonic() - start})
+
+
+def _verdict(task: Task, ran: Ran, name: str) -> Any:
+    record, seeds = exercises.get(name), task.seeds[name]
+    request = request_for(record, seeds)
+    if request != task.requests[name]:
+        raise CourseError(f"another version of the course made this task of {name}: install the same one everywhere")
+    if name not in ran.answers:
+        return no_verdict(record, ran.silent.get(name, "There was no answer."))
+    sources = [source for role, _, source in task.cells if role not in ("demo", "check")]
+    used = forbidden_in_cells(sources, record.answer, record.forbidden)
+    try:
+        verdict = judge_answer(record, seeds, request, ran.answers[name], used)
+    except CourseError:
+        raise
+    except Exception as error:  # an answer so odd that comparing it fails must not stop a class
+        return no_verdict(record, f"This answer could not be compared: {type(error).__name__}. Tell your instructor.")
+    if verdict.diagnosis and verdict.diagnosis.missing and (stopped := _why_missing(task, ran, name)):
+        return replace(verdict, diagnosis=replace(verdict.diagnosis, message=stopped))
+    return verdict
+
+
+def _why_missing(task: Task, ran: Ran, name: str) -> str:
+    """The error that kept the cell with the answer from defining it; empty where there was none."""
+    for (role, exercise, _), outputs in zip(task.cells, ran.outputs, strict=True):
+        if (role, exercise) == ("solution", name) and (error := first_error(outputs)):
+            return f"There was nothing to check: the cell with your answer stopped. {error}"
+    return ""
+
+
+# ---------------------------------------------------------------- running
+
+
+async def _run(task: Task) -> Ran:
+    return await _Run(task).outcome()
+
+
+class _Run(NotebookClient):
     """nbclient's client, for code that means no good: `stopped` says why nothing runs any more."""
 
-    def __init__(self, nb: Any, limits: Limits, seed: int | None, **options: Any) -> None:
-        self.environment = quiet_environment() | ({} if seed is None else {SEEDS_VARIABLE: str(seed)})
-        self.limits, self.stopped, self.spent = limits, "", 0
-        self.deadline = time.monotonic() + limits.notebook
-        super().__init__(nb, timeout_func=self._seconds_left, on_cell_executed=self._record_error, **options)
+    def __init__(self, task: Task) -> None:
+        self.task, self.limits = task, task.limits
+        self.stopped, self.spent = "", 0
+        self.answers: dict[str, bytes] = {}
+        self.silent: dict[str, str] = {}
+        self.seconds = dict.fromkeys(("start", "cells", "probes"), 0.0)
+        limits = self.limits
+        super().__init__(
+            nbformat().v4.new_notebook(cells=[nbformat().v4.new_code_cell(source) for _, _, source in task.cells]),
+            timeout_func=self._seconds_left,
+            on_cell_executed=self._record_error,
+            allow_errors=True,
+            store_widget_state=False,
+            interrupt_on_timeout=True,
+            iopub_timeout=limits.grace,
+            raise_on_iopub_timeout=True,
+            error_on_timeout={
+                "ename": "TimeOut",
+                "evalue": f"This cell was stopped: a cell may run for {limits.cell:g} s, "
+                f"a notebook for {limits.notebook:g} s.",
+                "traceback": [],
+            },
+        )
 
-    async def async_run(self) -> None:
+    async def outcome(self) -> Ran:
+        """What the submission does. Raises CourseError where no kernel could be started."""
+        started = time.monotonic()
+        async with self._kernel():
+            self.deadline = time.monotonic() + self.limits.notebook
+            self.seconds["start"] = time.monotonic() - started
+            for index, ((role, exercise, source), cell) in enumerate(zip(self.task.cells, self.nb.cells, strict=True)):
+                began = time.monotonic()
+                if role == "check":
+                    await self._check(exercise)
+                    self.seconds["probes"] += time.monotonic() - began
+                elif role != "demo" and source.strip():
+                    await self._run_cell(cell, index)
+                    self.seconds["cells"] += time.monotonic() - began
+        outputs = tuple(tuple(cell.outputs) for cell in self.nb.cells)
+        return Ran(outputs, self.answers, self.silent, self.stopped, seconds=self.seconds)
+
+    @asynccontextmanager
+    async def _kernel(self) -> Any:
+        """A kernel that answers probes, gone at the end."""
+        limits = self.limits
+        walls = Walls(memory=limits.memory, wall_seconds=limits.notebook + 60)
+        self.km = await start_kernel(walls, unsafe=self.task.unsafe)
         try:
-            async with self.async_setup_kernel(env=self.environment, stderr=subprocess.DEVNULL):
-                self.deadline = time.monotonic() + self.limits.notebook
-                for index, cell in enumerate(self.nb.cells):
-                    if cell.cell_type == "code":
-                        cell.outputs = []
-                        if role_of(cell)[0] != "demo":
-                            await self._run_cell(cell, index)
-        except (
-            NoSuchKernel,
-            RuntimeError,
-            OSError,
-        ) as error:  # all from the kernel's start
-            raise CourseError(f"could not start a kernel: {error}") from error
+            self.km.context.setsockopt(zmq.MAXMSGSIZE, 4 * limits.flood)  # more at once ends the connection
+            self.kc = self.km.client()
+            self.kc.start_channels(stdin=False, hb=False)
+            if not await self._silently(SERVE):
+                raise CourseError(f"a kernel did not start: {why_ended(self.km) or 'it gave no answer'}")
+            yield
+        finally:
+            if self.kc is not None:
+                self.kc.stop_channels()
+            await self.km.shutdown_kernel(now=True)
 
-    run = run_sync(async_run)
+    async def _silently(self, code: str) -> bool:
+        """Run code of ours; whether the kernel has done so without an error."""
+        request = self.kc.execute(code, silent=True, store_history=False)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(Empty):
+                reply = await self.kc.shell_channel.get_msg(timeout=PATIENCE)
+                if reply["parent_header"].get("msg_id") == request:
+                    return reply["content"]["status"] == "ok"
+                continue
+            if not await self.km.is_alive():
+                break
+        return False
 
     async def _run_cell(self, cell: Any, index: int) -> None:
-        if not self.stopped and time.monotonic() > self.deadline:
-            self.stopped = f"The notebook ran longer than {self.limits.notebook:g} s."
-        if self.stopped:
-            if role_of(cell)[0] == "check":
-                cell.outputs = [_error("NotRun", f"This check was not run: {self.stopped}")]
+        if not self._may_go_on():
             return
         self.spent = 0
         try:
             await self.async_execute_cell(cell, index)
         except DeadKernelError:
-            if not self.stopped:
-                self.stopped = f"Python itself ended while it ran {_where(self.nb.cells, index)}."
+            self._stop(f"Python itself ended while it ran {self._where(index)}{self._because()}.")
         except CellTimeoutError:
-            self.stopped = f"{_where(self.nb.cells, index)} hung and could not be interrupted.".capitalize()
+            self._stop(f"{self._where(index)} hung and could not be interrupted.")
+        except Exception as error:  # what came from the kernel is no message at all
+            self._stop(f"{self._where(index)} made the kernel send what can't be read: {type(error).__name__}.")
         if self.stopped:
             cell.outputs = [*cell.outputs[:20], _error("Stopped", self.stopped)]
+
+    async def _check(self, exercise: str) -> None:
+        """Send the exercise's probe to the kernel and keep what comes back."""
+        if not self._may_go_on():
+            self.silent[exercise] = f"This exercise was not checked: {self.stopped}"
+            return
+        try:
+            replies = await self._ask(self.task.requests[exercise], exercise)
+        except Exception as error:
+            self._stop(f"The check of {exercise} brought back what can't be read: {type(error).__name__}.")
+            replies = []
+        if self.stopped:
+            self.silent[exercise] = self.stopped
+        elif len(replies) == 1:
+            self.answers[exercise] = replies[0]
+        elif exercise not in self.silent:
+            count = "no answer" if not replies else f"{len(replies)} answers"
+            self.silent[exercise] = f"The check got {count} from the kernel, where one is expected."
+
+    async def _ask(self, request: bytes, exercise: str) -> list[bytes]:
+        """The buffers that the kernel sends in answer to a request, until it says that it is done."""
+        comm = uuid.uuid4().hex
+        message = self.kc.session.msg("comm_open", {"comm_id": comm, "target_name": TARGET, "data": {}})
+        message["buffers"] = [request]
+        self.kc.shell_channel.send(message)
+        limit = min(self.limits.probe, max(0.1, self.deadline - time.monotonic()))
+        deadline, interrupted, size = time.monotonic() + limit, False, 0
+        replies: list[bytes] = []
+        while True:
+            with suppress(Empty):
+                reply = await self.kc.iopub_channel.get_msg(timeout=PATIENCE)
+                size += _size(reply)
+                if size > 2 * self.limits.flood:
+                    return self._stop(f"The check of {exercise} put out more than {self.limits.flood / 1e6:g} MB.")
+                if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                    content = reply["content"]
+                    if reply["msg_type"] == "comm_msg" and content.get("comm_id") == comm:
+                        replies += [bytes(buffer) for buffer in reply["buffers"]]
+                    elif reply["msg_type"] == "status" and content.get("execution_state") == "idle":
+                        return replies
+                if time.monotonic() < deadline:
+                    continue
+            if not await self.km.is_alive():
+                return self._stop(f"Python itself ended in the check of {exercise}{self._because()}.")
+            if time.monotonic() > deadline and not interrupted:
+                await self.km.interrupt_kernel()
+                interrupted, deadline = True, time.monotonic() + self.limits.grace
+                self.silent[exercise] = f"Your answer was stopped: its cases may take {limit:g} s together."
+            elif time.monotonic() > deadline:
+                return self._stop(f"The check of {exercise} hung and could not be interrupted.")
+
+    def _may_go_on(self) -> bool:
+        if not self.stopped and time.monotonic() > self.deadline:
+            self._stop(f"The notebook ran longer than {self.limits.notebook:g} s.")
+        return not self.stopped
+
+    def _stop(self, reason: str) -> list[bytes]:
+        if not self.stopped:
+            self.stopped = reason[0].upper() + reason[1:]
+        return []
+
+    def _because(self) -> str:
+        reason = why_ended(self.km)
+        return f": {reason}" if reason else ""
+
+    def _where(self, index: int) -> str:
+        role, exercise, _ = self.task.cells[index]
+        return f"the {role} cell of {exercise}" if exercise else f"cell {index + 1}"
 
     def _seconds_left(self, cell: Any) -> float:
         return max(0.1, min(self.limits.cell, self.deadline - time.monotonic()))
@@ -155,14 +314,12 @@ class _Client(NotebookClient):
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Count what the kernel sends: drop what is too much, kill the kernel when it does not end."""
-        content, kind = msg["content"], msg["msg_type"]
-        size = 0 if kind == "status" else len(repr(content))
+        size = 0 if msg["msg_type"] == "status" else _size(msg)
         self.spent += size
         if self.spent > self.limits.flood and not self.stopped:
-            self.stopped = f"{_where(self.nb.cells, cell_index)} put out more than {self.limits.flood / 1e6:g} MB."
-            self.stopped = self.stopped[0].upper() + self.stopped[1:]
+            self._stop(f"{self._where(cell_index)} put out more than {self.limits.flood / 1e6:g} MB.")
             self._killing = asyncio.ensure_future(self.km.shutdown_kernel(now=True))
-        if kind != "status" and self.spent > self.limits.cell_output:
+        if size and self.spent > self.limits.cell_output:
             if self.spent - size <= self.limits.cell_output:
                 limit = f"{self.limits.cell_output / 1e6:g} MB"
                 cell.outputs.append(_error("TooMuchOutput", f"This cell put out more than {limit}: the rest is cut."))
@@ -175,27 +332,27 @@ class _Client(NotebookClient):
             return None
 
 
+def _size(message: Any) -> int:
+    return len(repr(message["content"])) + sum(len(buffer) for buffer in message.get("buffers", ()))
+
+
 def _error(name: str, value: str) -> Any:
     return nbformat().v4.new_output("error", ename=name, evalue=value, traceback=[f"{name}: {value}"])
-
-
-def _where(cells: list[Any], index: int) -> str:
-    role, exercise = role_of(cells[index])
-    return f"the {role} cell of {exercise}" if exercise else f"cell {index + 1}"
 
 
 # ---------------------------------------------------------------- a learner's whole notebook, from the terminal
 
 
-def check_notebook(path: Path | str, release: Any, limits: Limits = Limits()) -> list[Outcome]:
-    """Run a learner's notebook in an empty folder and read its checks, in the lesson's order.
+def check_notebook(path: Path | str, release: Any, limits: Limits = DEFAULT_LIMITS) -> list[Outcome]:
+    """Run a learner's notebook on the learner's own machine, on the visible cases; an outcome for each check, in order.
 
     Locked cells come from `release`, so edits to them don't matter. Raises NotebookError for a file that is not the
     learner's copy of that lesson, or that lacks a cell.
     """
-    notebook = read(path, lesson_of(release))
-    given: tuple[Given, ...] = given_by(release)
+    lesson = lesson_of(release)
+    notebook = read(path, lesson)
+    given = given_by(release)
     refuse_missing(notebook, given, str(path))
     repair(notebook, given)
-    ran = parse(execute(nbformat().writes(notebook).encode(), limits=limits), str(path), outputs=True)
-    return outcomes(ran)
+    ran = unpack(perform(make_task(notebook, str(lesson), limits=limits, unsafe=True)))
+    return [outcome_of(found["verdict"]) for found in ran.verdicts.values()]

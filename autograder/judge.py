@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
+
+from course_lib.provenance import parts_of
 
 from .diagnose import Diagnosis, blank, diagnose, first_differences, trusted_evidence
 from .exercise import Case, CourseError, Criterion, Exercise
-from .probe import Evidence, collect
+from .probe import Evidence, Request, WireError, collect, decode, encode_request, request_id
 
-__all__ = ["SEEDS_VARIABLE", "CriterionVerdict", "Verdict", "cases_of", "judge", "try_out"]
+__all__ = [
+    "VISIBLE_SEEDS",
+    "CriterionVerdict",
+    "Verdict",
+    "cases_of",
+    "judge",
+    "judge_answer",
+    "judge_version",
+    "no_verdict",
+    "request_for",
+    "try_out",
+]
 
-SEEDS_VARIABLE = "COURSE_CASES"  # by this environment variable a grading run has the checks draw cases of its own
+VISIBLE_SEEDS = (1, 2)  # grading a class draws others, so that it is no use to memorize these cases
 
 
 @dataclass(frozen=True)
@@ -73,8 +90,7 @@ def judge(exercise: Exercise, seeds: Sequence[int], evidence: Evidence) -> Verdi
     if evidence.exercise != exercise.id or len(evidence.outcomes) != len(cases):
         raise CourseError(f"{exercise.id}: the evidence belongs to {evidence.exercise} or to other cases")
     if not evidence.forbidden and (unanswered := blank(evidence)):
-        verdicts = tuple(CriterionVerdict(c.name, 0.0, float(c.points), False, "no result") for c in exercise.criteria)
-        return Verdict(exercise.id, verdicts, unanswered, len(cases))
+        return replace(no_verdict(exercise, ""), diagnosis=unanswered, cases=len(cases))
     expected = _expected(exercise, tuple(seeds))
     wrong = first_differences(exercise.criteria, evidence, expected)
     failed = (
@@ -89,6 +105,58 @@ def judge(exercise: Exercise, seeds: Sequence[int], evidence: Evidence) -> Verdi
 def try_out(exercise: Exercise, candidate: Any, seeds: Sequence[int]) -> Verdict:
     """Collect and judge in this process: for the learner's own check and for tests, never for hidden grading."""
     return judge(exercise, seeds, collect(exercise, candidate, cases_of(exercise, tuple(seeds))))
+
+
+def request_for(exercise: Exercise, seeds: Sequence[int]) -> bytes:
+    """What a learner's kernel is asked in order to try an answer on `cases_of(exercise, seeds)`."""
+    name, source = _probe_source(exercise)
+    cases = cases_of(exercise, tuple(seeds))
+    return encode_request(Request(exercise.id, exercise.answer, name, source, exercise.forbidden, cases))
+
+
+@lru_cache(maxsize=256)
+def _probe_source(exercise: Exercise) -> tuple[str, str]:
+    return exercise.probe.__name__, textwrap.dedent(inspect.getsource(exercise.probe))
+
+
+def judge_answer(
+    exercise: Exercise, seeds: Sequence[int], request: bytes, answer: bytes, forbidden: Sequence[str] = ()
+) -> Verdict:
+    """The verdict on what a kernel sent back for `request_for(exercise, seeds)`, which is trusted for nothing.
+
+    `forbidden` names what was found in the answer's source from outside, where the kernel can't hide it.
+    """
+    try:
+        evidence = decode(answer, request_id(request))
+        wrong_size = len(evidence.outcomes) != len(cases_of(exercise, tuple(seeds)))
+        if evidence.exercise != exercise.id or wrong_size:
+            raise WireError("the evidence belongs to another exercise or to other cases")
+    except WireError as error:
+        return no_verdict(exercise, f"What came back from the kernel was no answer: {error}.")
+    used = tuple(sorted({*forbidden, *(name for name in evidence.forbidden if name in exercise.forbidden)}))
+    return judge(exercise, seeds, Evidence(evidence.exercise, evidence.outcomes, used))
+
+
+@lru_cache(maxsize=256)
+def judge_version(exercise: Exercise) -> str:
+    """A digest of all that turns evidence on this exercise into a verdict: the record, its functions with the code of
+    the project that they use, and the code that compares, diagnoses and judges."""
+    digest = hashlib.sha256()
+    digest.update(repr([(c.name, c.points, c.compare, c.requires) for c in exercise.criteria]).encode())
+    digest.update(repr([(m.id, m.message, m.next_step) for m in exercise.misconceptions]).encode())
+    projects = ("autograder", "course_lib", exercise.cases.__module__.split(".")[0])
+    for function in (exercise.cases, exercise.reference, *(m.wrong for m in exercise.misconceptions)):
+        for part in sorted(parts_of(function, projects, through_modules=True)):
+            digest.update(part.encode())
+    for module in ("compare", "diagnose", "exercise", "judge", "probe.collect", "probe.wire"):
+        digest.update(inspect.getsource(import_module(f"{__package__}.{module}")).encode())
+    return digest.hexdigest()[:16]
+
+
+def no_verdict(exercise: Exercise, message: str, next_step: str = "") -> Verdict:
+    """The verdict on an exercise of which there is no evidence: no points, and why."""
+    criteria = tuple(CriterionVerdict(c.name, 0.0, float(c.points), False, "no result") for c in exercise.criteria)
+    return Verdict(exercise.id, criteria, Diagnosis(message, next_step), 0)
 
 
 @lru_cache(maxsize=64)

@@ -29,11 +29,13 @@ __all__ = [
     "Outcome",
     "class_secret",
     "exercise_of",
+    "first_error",
     "given_by",
     "grade_id",
     "lesson_of",
     "nbformat",
     "outcome",
+    "outcome_of",
     "outcomes",
     "parse",
     "quiet_environment",
@@ -381,7 +383,7 @@ def _unique_ids(cells: Iterable[Any]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one check cell earned, and why not more. `verdict` is the check's own account, if it gave one."""
+    """What one check cell earned, and why not more. `verdict` is the judge's own account, if anything was tried."""
 
     exercise: str
     score: float
@@ -393,22 +395,20 @@ class Outcome:
 
 
 def outcomes(notebook: Any) -> list[Outcome]:
-    """What each check of a notebook that has run found, in the notebook's order."""
-    answers = {role_of(cell)[1]: cell for cell in notebook.cells if role_of(cell)[0] == "solution"}
-    checks = [cell for cell in notebook.cells if role_of(cell)[0] == "check"]
-    return [outcome(cell, answers.get(role_of(cell)[1])) for cell in checks]
+    """What each check of a graded notebook found, in the notebook's order."""
+    return [outcome(cell) for cell in notebook.cells if role_of(cell)[0] == "check"]
 
 
-def outcome(cell: Any, answer: Any = None) -> Outcome:
-    """Read a check cell that has run. Whatever is not exactly one possible verdict earns 0, with the reason.
+def outcome(cell: Any) -> Outcome:
+    """Read a graded check cell. Whatever is not exactly one possible verdict earns 0, with the reason.
 
-    `answer` is the exercise's solution cell: if that failed, its error says more than the check's NameError.
     (nbgrader gives *full* marks to a check cell without output, and to one whose output is not a number.)
     """
     exercise, max_score = role_of(cell)[1], float(cell.metadata.nbgrader.points)
     verdicts = [o for o in cell.outputs if o.output_type == "execute_result" and VERDICT in o.get("data", {})]
     if len(verdicts) != 1:
-        return Outcome(exercise, 0.0, max_score, _why_no_verdict(cell.outputs, len(verdicts), answer))
+        why = first_error(cell.outputs) or "The check gave no verdict."
+        return Outcome(exercise, 0.0, max_score, "The check gave more than one verdict." if verdicts else why)
     data, verdict = verdicts[0].data, verdicts[0].data[VERDICT]
     try:
         score = float(data["text/plain"])
@@ -418,38 +418,32 @@ def outcome(cell: Any, answer: Any = None) -> Outcome:
         honest = possible = False
     if not honest or not possible:
         return Outcome(exercise, 0.0, max_score, "The check's verdict is not one that this exercise can give.")
+    return outcome_of(verdict)
+
+
+def outcome_of(verdict: Mapping[str, Any]) -> Outcome:
+    """The outcome that a verdict, as plain data, stands for."""
     found = verdict.get("diagnosis")
     found = found if isinstance(found, dict) else {}
     return Outcome(
-        exercise,
-        score,
-        max_score,
+        verdict["exercise"],
+        float(verdict["score"]),
+        float(verdict["max_score"]),
         _text(found.get("message")),
         _text(found.get("next_step")),
         _text(found.get("misconception")) or None,
-        verdict,
+        verdict if verdict.get("cases", 1) else None,  # without a case nothing was tried
     )
 
 
-def _why_no_verdict(outputs: Iterable[Any], verdicts: int, answer: Any) -> str:
-    if verdicts:
-        return "The check gave more than one verdict."
-    ours, at_check = _first_error(outputs)
-    if at_check.startswith("NameError") and answer is not None and (in_answer := _first_error(answer.outputs)[1]):
-        return f"There was nothing to check: the cell with your answer stopped. {in_answer}"
-    if not at_check:
-        return "The check gave no verdict."
-    return at_check if ours else f"The check could not run: {at_check}"
-
-
-def _first_error(outputs: Iterable[Any]) -> tuple[bool, str]:
-    """The error of a cell in one line; ours (a time-out, say) before the learner's, since it is the cause."""
-    errors = [output for output in outputs if output.output_type == "error"]
+def first_error(outputs: Iterable[Any]) -> str:
+    """The error of a cell in one line, "" if none; ours (a time-out, say) first, since it is the cause of the rest."""
+    errors = [output for output in outputs if output.get("output_type") == "error"]
     for output in sorted(errors, key=lambda output: output.get("ename") not in OUR_ERRORS):
         name, value = _text(output.get("ename")), _text(output.get("evalue")).strip()
         first = value.splitlines()[0] if value else ""
-        return (True, first) if name in OUR_ERRORS else (False, f"{name}: {first}".removesuffix(": "))
-    return False, ""
+        return first if name in OUR_ERRORS else f"{name}: {first}".removesuffix(": ")
+    return ""
 
 
 def _text(value: Any) -> str:

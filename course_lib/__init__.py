@@ -24,6 +24,7 @@ __all__ = [
     "plots",
     "predictions",
     "pretrained",
+    "provenance",
     "quiet",
     "regularizers",
     "schedules",

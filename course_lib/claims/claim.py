@@ -7,9 +7,6 @@ arms that are identical to the last bit unless the series says why that is the p
 """
 
 import hashlib
-import inspect
-import re
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -17,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from course_lib.claims.intervals import bca_interval, paired_difference
+from course_lib.provenance import parts_of
 
 __all__ = [
     "DOES_NOT_HOLD",
@@ -181,49 +179,3 @@ def code_version(claim: Claim) -> str:
     for part in sorted({*parts_of(claim.measure), *parts_of(claim.decide)}):
         digest.update(part.encode())
     return digest.hexdigest()[:16]
-
-
-def parts_of(function: Callable) -> set[str]:
-    """The sources (without white space) and constants of the project that a function reaches by name."""
-    found: set[str] = set()
-    seen: set[object] = set()
-    todo: list[object] = [function]
-    while todo:
-        thing = todo.pop()
-        if thing in seen:
-            continue
-        seen.add(thing)
-        found.add(bare(inspect.getsource(thing)))
-        members = list(vars(thing).values()) if isinstance(thing, type) else [thing]
-        for member in (m for m in members if isinstance(m, types.FunctionType)):
-            for name in names_in(member.__code__):
-                value = None if name.startswith("__") else member.__globals__.get(name)
-                if isinstance(value, types.FunctionType | type):
-                    if belongs(value, function.__module__.split(".")[0]):
-                        todo.append(value)
-                elif isinstance(value, bool | int | float | str | tuple | dict):
-                    found.add(f"{name}={constant(value)}")
-    return found
-
-
-def bare(source: str) -> str:
-    """Source without what a formatter may change: white space, line breaks, the comma before a closing bracket."""
-    return re.sub(r",(?=[)\]}])", "", "".join(source.split()))
-
-
-def belongs(thing: types.FunctionType | type, project: str) -> bool:
-    return thing.__module__.split(".")[0] == project and not thing.__module__.startswith("course_lib.datasets")
-
-
-def constant(value: object) -> str:
-    """A constant as text that is the same in every process: functions and classes by name."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{constant(k)}:{constant(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, tuple):
-        return "(" + ",".join(map(constant, value)) + ")"
-    return getattr(value, "__name__", None) or repr(value)
-
-
-def names_in(code: types.CodeType) -> set[str]:
-    nested = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return set(code.co_names).union(*[names_in(inner) for inner in nested])

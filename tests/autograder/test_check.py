@@ -311,21 +311,3 @@ def test_in_a_notebook_the_check_puts_out_the_score_and_nothing_else():
     assert output.output_type == "execute_result"
     assert output.data["text/plain"] == "3.0"
     assert output.data[VERDICT_MIME]["score"] == 3
-
-
-# ---------------------------------------------------------------- the cases of a grading run
-
-
-def test_a_grading_run_draws_cases_of_its_own_and_does_not_call_them_visible(monkeypatch):
-    seen = []
-
-    def recording(x, p, mask):
-        seen.append(x.detach().clone())
-        return x * mask / (1 - p)
-
-    assert "visible cases" in str(check(ID, recording))
-    visible, seen[:] = seen[:], []
-    monkeypatch.setenv(module.SEEDS_VARIABLE, "12345")
-    result = check(ID, recording)
-    assert result.verdict.passed and "visible cases" not in str(result)
-    assert not any(a.shape == b.shape and (a == b).all() for a in seen for b in visible)

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autograder.check import VISIBLE_SEEDS, check
+from autograder.check import check
 from autograder.diagnose import first_differences, trusted_evidence
 from autograder.exercise import Close, CourseError, Exercise, Explanation, SameShare
 from autograder.exercises import EXERCISES, LESSONS, get, of_lesson
-from autograder.judge import cases_of, judge, try_out
+from autograder.judge import VISIBLE_SEEDS, cases_of, judge, try_out
 from autograder.probe import collect, decode, encode
 
 CODED = [record for record in EXERCISES.values() if isinstance(record, Exercise)]

@@ -272,7 +272,7 @@ def test_force_grades_again_and_a_changed_file_is_graded_again_without(course: P
 def test_an_instructors_score_and_comment_stay(course: Path) -> None:
     hand_in(course, ada={**tiny.ANSWERS, "tiny.double": "def double(x):\n    return 0"})
     grade(tiny.LESSON, course)
-    with gradebook.Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+    with gradebook.pipeline.Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         names = (tiny.LESSON, tiny.LESSON, "ada")
         book.find_comment(grade_id("tiny.double", "solution"), *names).manual_comment = "See me."
         book.find_grade(grade_id("tiny.double", "check"), *names).manual_score = 1.5
@@ -392,7 +392,7 @@ def test_a_gradebook_in_use_by_another_process(locked: Path) -> None:
 def test_a_gradebook_that_is_taken_midway_keeps_what_is_done(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hand_in(course, ada=tiny.ANSWERS, bob=tiny.ANSWERS)
     holder = sqlite3.connect(course / "gradebook.db", isolation_level=None)
-    monkeypatch.setattr(gradebook, "_row", lambda *_: (5.0, POINTS, False))
+    monkeypatch.setattr(gradebook.grading, "_row", lambda *_: (5.0, POINTS, False))
 
     def take(row: Any) -> None:
         holder.execute("BEGIN EXCLUSIVE")

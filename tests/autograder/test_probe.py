@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import dropout as imported_before
 
-from autograder import probe as module
 from autograder.exercise import Case, Close, Criterion, Exercise
 from autograder.probe import (
     DTYPES,
@@ -25,6 +24,7 @@ from autograder.probe import (
     encode,
     to_plain,
 )
+from autograder.probe import wire as module
 
 FORBIDDEN = ("torch.nn.functional.dropout", "torch.nn.Dropout", "torch.dropout", "course_lib.dropout")
 

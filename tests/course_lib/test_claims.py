@@ -32,6 +32,7 @@ from course_lib.claims.figure import number, numbers, series_svg
 from course_lib.claims.intervals import bca_interval, paired_difference
 from course_lib.claims.ledger import LEDGER
 from course_lib.ensembles import MLP, Member
+from course_lib.provenance import parts_of
 
 # the ledger ----------------------------------------------------------------------------------------------
 
@@ -265,10 +266,10 @@ def inner():
 
 
 def test_the_code_version_follows_the_functions_and_constants_used(monkeypatch):
-    parts = core.parts_of(outer)
+    parts = parts_of(outer)
     assert parts == {"defouter():returninner()*FACTOR", "definner():return1", "FACTOR=2"}
     monkeypatch.setitem(globals(), "FACTOR", 3)
-    assert core.parts_of(outer) != parts
+    assert parts_of(outer) != parts
 
 
 def test_ledger_rows_join_all_81_with_what_is_settled(registry, tmp_path):

@@ -1,0 +1,39 @@
+"""nbgrader: the preprocessors that `nbgrader_config.py` names, and the grading of a class through them.
+
+The only package that imports nbgrader. What stock nbgrader would do with a bad submission is in brackets:
+
+    SubmissionExporter   a file that can't be read is graded as an empty one [no grade]; folders that a killed run
+                         left half-made, or whose submission changed, are graded again [skipped]
+    Repair               every released cell is there once, with its own metadata [one copied cell stops the class]
+    RunCells             a dead, hung or flooding kernel costs the cells that were left [no grade]; each check gives
+                         one number, or an error with a reason [stderr scores 0, no output scores full marks]
+    SaveDiagnoses        what the check found out becomes the comment on the learner's answer
+
+An instructor's own scores and comments are never touched: nbgrader keeps them apart from the automatic ones.
+"""
+
+from __future__ import annotations
+
+from autograder.submission import nbformat
+
+nbformat()  # before nbgrader imports it the slow way
+
+from .classroom import GradebookError  # noqa: E402
+from .grading import Graded, grade  # noqa: E402
+from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
+from .release import release  # noqa: E402
+from .results import Score, feedback, scores  # noqa: E402
+
+__all__ = [
+    "GradebookError",
+    "Graded",
+    "Repair",
+    "RunCells",
+    "SaveDiagnoses",
+    "Score",
+    "SubmissionExporter",
+    "feedback",
+    "grade",
+    "release",
+    "scores",
+]

@@ -1,0 +1,160 @@
+"""A class's folder, opened: nbgrader's view of it, its database, and nbgrader's converters run on it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbgrader.api import Gradebook
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.utils import capture_log
+from sqlalchemy.exc import OperationalError
+from traitlets.config import Config, PyFileConfigLoader
+
+from autograder.exercise import CourseError
+from autograder.submission import (
+    quiet_environment,
+)
+
+__all__ = [
+    "Class",
+    "GradebookError",
+    "LockedError",
+    "database_error",
+    "database_errors",
+    "database_of",
+    "handed_in_by",
+    "open_class",
+    "refuse_locked",
+    "require_lesson",
+    "run_converter",
+]
+
+
+class GradebookError(CourseError):
+    """Something about the gradebook or the class's folder that a person must mend."""
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class's folder, opened: nbgrader's view of it and where its gradebook is."""
+
+    config: Config
+    directory: CourseDirectory
+
+    @property
+    def root(self) -> Path:
+        return Path(self.directory.root)
+
+    def path(self, step: str, student: str, lesson: str) -> Path:
+        return self.root / step / student / lesson
+
+    def gradebook(self) -> Gradebook:
+        return Gradebook(self.directory.db_url, self.directory.course_id)
+
+
+def open_class(course_dir: Path | str, *, with_gradebook: bool = True) -> Class:
+    course = Path(course_dir).resolve()
+    if not (course / "nbgrader_config.py").is_file():
+        raise GradebookError(f"{course} is not a class's folder: it has no nbgrader_config.py")
+    os.environ.update(quiet_environment())
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
+    config.CourseDirectory.root = str(course)
+    opened = Class(config, CourseDirectory(config=config))
+    if with_gradebook:
+        path = database_of(opened)
+        if opened.directory.db_url.startswith("sqlite") and not path.is_file():
+            raise GradebookError(f"there is no gradebook {path}: release a lesson to the class first")
+        refuse_locked(opened)
+    return opened
+
+
+def database_of(opened: Class) -> Path:
+    return Path(opened.directory.db_url.removeprefix("sqlite:///"))
+
+
+def refuse_locked(opened: Class) -> None:
+    """Raise GradebookError if SQLite would not let us write now; better before the first kernel than after it."""
+    if not opened.directory.db_url.startswith("sqlite"):
+        return
+    with database_errors(opened):
+        connection = sqlite3.connect(f"file:{database_of(opened)}?mode=rw", uri=True, timeout=1)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE may_we_write (yes)")  # a read-only file lets a transaction begin
+            connection.rollback()
+        finally:
+            connection.close()
+
+
+class LockedError(GradebookError):
+    pass
+
+
+@contextmanager
+def database_errors(opened: Class) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OperationalError) as error:
+        raise database_error(opened, str(error)) from None
+
+
+def database_error(opened: Class, text: str) -> GradebookError:
+    where = f"the gradebook {database_of(opened)}"
+    if "locked" in text:
+        return LockedError(
+            f"{where} is in use by another process; nothing in it was changed. Try again when that is done"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return GradebookError(f"{where} can't be written: see to its permissions and its folder's")
+    if "not a database" in text or "malformed" in text:
+        return GradebookError(f"{where} is damaged: put a backup in its place")
+    return GradebookError(f"{where} can't be used: {text.splitlines()[0]}")
+
+
+def require_lesson(opened: Class, lesson: str) -> None:
+    with database_errors(opened), opened.gradebook() as gradebook:
+        known = [assignment.name for assignment in gradebook.assignments]
+    if lesson not in known:
+        has = f"it has {', '.join(known)}" if known else "it has none yet"
+        raise GradebookError(f"there is no lesson {lesson!r} in the gradebook {database_of(opened)}: {has}")
+
+
+def handed_in_by(opened: Class, lesson: str) -> set[str]:
+    return {path.parent.name for path in (opened.root / opened.directory.submitted_directory).glob(f"*/{lesson}/")}
+
+
+def run_converter(opened: Class, converter: type, lesson: str, student: str, *, force: bool = False) -> None:
+    """Run one of nbgrader's converters on one student; raise GradebookError with the one line that matters."""
+    directory = CourseDirectory(config=opened.config)
+    directory.assignment_id, directory.student_id = lesson, glob.escape(student)
+    app = converter(coursedir=directory, config=opened.config)
+    app.force = app.force or force
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SQLAlchemy's, on how nbgrader uses it; nbformat's, on odd submissions
+        result = capture_log(app)  # catches everything, KeyboardInterrupt too
+    if result["success"]:
+        return
+    text = result.get("log", "") + result["error"]
+    if "KeyboardInterrupt" in result["error"]:
+        raise KeyboardInterrupt
+    if "OperationalError" in text or "database is locked" in text:
+        raise database_error(opened, text if "locked" in text or "readonly" in text else _cause(text))
+    if "PermissionError" in text or "NotADirectoryError" in text:
+        raise GradebookError(f"cannot write: {_cause(text)}")
+    raise GradebookError(f"{student}: {_cause(text)}" if student != "." else f"{lesson}: {_cause(text)}")
+
+
+def _cause(text: str) -> str:
+    """The first exception in nbgrader's log that is not its own summary."""
+    lines = [line.strip() for line in text.splitlines()]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+    telling = [line for line in raised if "NbGraderException" not in line] or raised or lines[-1:]
+    return telling[0] if telling else "nbgrader gave no reason"

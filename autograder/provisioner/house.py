@@ -1,0 +1,161 @@
+"""The grader's side of the processes that kernels are forked from: started when needed, again when they died.
+
+A process of a grader has one warm house for each list of modules. Safe in threads, and in a process that
+multiprocessing forked or made a daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from autograder import sandbox
+from autograder.sandbox import SandboxError, Walls
+
+__all__ = ["Box", "House", "NoBox", "warm_house"]
+
+_PATIENCE = 180  # seconds for a house to import everything on a busy machine
+
+_houses: dict[tuple[int, tuple[str, ...]], House] = {}
+_lock = threading.Lock()
+
+
+class NoBox(SandboxError):
+    """This house makes no boxes: it died, or its imports went wrong. Another house, or a cold one, may."""
+
+
+class House:
+    """A process in the sandbox's view, with `modules` imported."""
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self._end, theirs = sandbox.pair()
+        with theirs:
+            command = [sys.executable, "-m", "autograder.provisioner.warm", str(theirs.fileno()), *modules]
+            self._process = subprocess.Popen(
+                command,
+                env=sandbox.environment(),
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the grader
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def box(self, walls: Walls, descriptors: Sequence[int], **order: Any) -> Box:
+        """A new box in which the kernel runs. Raises NoBox where this house can't give one, and another may."""
+        mine, theirs = sandbox.pair()
+        mine.setblocking(False)
+        with contextlib.ExitStack() as undo:
+            undo.callback(mine.close)
+            try:
+                with theirs:
+                    sandbox.send(self._end, {}, [theirs.fileno()])
+                keeper = os.pidfd_open((await _answer(mine, "pid"))["pid"])
+                undo.callback(os.close, keeper)
+                sandbox.send(mine, sandbox.order(walls, **order), descriptors)
+                await _answer(mine, "ready")
+            except (OSError, EOFError) as error:
+                raise NoBox("the process that starts kernels died: start the kernel again") from error
+            undo.pop_all()
+        return Box(mine, keeper)
+
+    def close(self) -> None:
+        """End the process; boxes stay."""
+        self._end.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+async def _answer(channel: socket.socket, wanted: str) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    try:
+        packet = sandbox.unpack(await asyncio.wait_for(loop.sock_recv(channel, sandbox.MAX_PACKET), _PATIENCE))
+    except TimeoutError as error:
+        raise SandboxError(
+            f"no kernel started within {_PATIENCE} s: the machine is too busy, grade fewer at once"
+        ) from error
+    if wanted not in packet:
+        kind = NoBox if packet.get("elsewhere") else SandboxError
+        raise kind(
+            packet.get("error") or f"a kernel ended before it had started: {packet.get('ended', 'nobody knows why')}"
+        )
+    return packet
+
+
+class Box:
+    """A kernel and all its processes, as the grader sees them. `why` says why it ended, once it has."""
+
+    def __init__(self, channel: socket.socket, keeper: int) -> None:
+        self._channel, self._keeper, self.why = channel, keeper, ""
+
+    def running(self) -> bool:
+        if not self.why and _readable(self._keeper):
+            self._bury("it ended, and nobody saw why")
+        return not self.why
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the kernel and what it started."""
+        with contextlib.suppress(OSError):
+            sandbox.send(self._channel, {"signal": number})
+
+    async def kill(self, why: str) -> None:
+        """End every process of the box; returns when none is left."""
+        if self.running():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._keeper, signal.SIGKILL)
+            await self.wait(why)
+
+    async def wait(self, why: str = "it ended, and nobody saw why") -> None:
+        if self.why:
+            return
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._keeper, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(self._keeper)
+        self._bury(why)
+
+    def _bury(self, why: str) -> None:
+        """The keeper is gone: read its last words, or take `why` for them."""
+        if self.why:
+            return
+        self.why = why
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                self.why = sandbox.receive(self._channel)[0].get("ended", self.why)
+        self._channel.close()
+        os.close(self._keeper)
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def warm_house(modules: tuple[str, ...]) -> House:
+    """This process's house for these modules, started if there is none."""
+    with _lock:
+        key = (os.getpid(), modules)
+        house = _houses.get(key)
+        if house is None or not house.alive():
+            house = _houses[key] = House(modules)
+        return house

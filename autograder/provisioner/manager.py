@@ -1,0 +1,288 @@
+"""Jupyter's view of a boxed kernel: a provisioner, and a kernel manager that waits no longer than it must."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import KernelProvisionerBase, LocalProvisioner
+from traitlets import Any as AnyTrait
+from traitlets import Bool, Instance
+
+from autograder import sandbox
+from autograder.provisioner import warm
+from autograder.provisioner.house import Box, House, NoBox, warm_house
+from autograder.provisioner.kernel import CHANNELS
+from autograder.sandbox import Walls
+
+__all__ = ["SandboxProvisioner", "start_kernel", "why_ended"]
+
+ENDED_BY_US = "the grader ended it"
+_PREFIX = "course-kernel-"
+_LONGEST = 90  # bytes of a folder's name, so that sockets in it have names short enough
+_log = logging.getLogger(__name__)
+
+
+class SandboxProvisioner(KernelProvisionerBase):
+    """Starts a kernel in a box, whatever command the kernel's specification holds."""
+
+    walls = Instance(Walls, args=())
+    warm = Bool(True, config=True, help="Fork the kernel from a process that has imported the course's libraries.")
+    _box: Box | None = AnyTrait(None, allow_none=True)
+    _cold: House | None = AnyTrait(None, allow_none=True)
+    _folder: _Folder | None = AnyTrait(None, allow_none=True)
+    why = ""
+
+    @property
+    def has_process(self) -> bool:
+        return self._box is not None
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        return await super().pre_launch(cmd=[], **kwargs)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Bind the sockets that clients connect to, so that nothing sent from now on is lost, then start the kernel."""
+        session = self.parent.session
+        self._folder, self.why = self._folder or _Folder(), ""
+        with contextlib.ExitStack() as close:
+            listeners = [close.enter_context(listener) for listener in self._folder.listen(len(CHANNELS))]
+            descriptors = [listener.fileno() for listener in listeners]
+            self._box = await self._start([*descriptors], key=session.key.decode())
+        self.connection_info = {
+            "transport": "ipc",
+            "ip": self._folder.address,
+            "key": session.key,
+            "signature_scheme": session.signature_scheme,
+            **{f"{channel}_port": port for port, channel in enumerate(CHANNELS, 1)},
+        }
+        return self.connection_info
+
+    async def _start(self, descriptors: list[int], **order: Any) -> Box:
+        if self.warm:
+            for _ in range(2):  # a house that has just died is replaced once
+                try:
+                    return await warm_house(warm.COURSE).box(self.walls, descriptors, **order)
+                except NoBox as error:
+                    trouble = error
+            _log.warning("kernels start cold: %s", trouble)
+        self._cold = await asyncio.to_thread(House)
+        return await self._cold.box(self.walls, descriptors, **order)
+
+    async def poll(self) -> int | None:
+        if self._box is None or not self._box.running():
+            self._note()
+            return 1
+        return None
+
+    async def wait(self) -> int | None:
+        if self._box is not None:
+            await self._box.wait()
+            self._note()
+            self._box = None
+        return 1
+
+    async def send_signal(self, signum: int) -> None:
+        if self._box is None:
+            return
+        if signum == signal.SIGKILL:
+            await self.kill()
+        else:
+            self._box.signal(signum)
+
+    async def kill(self, restart: bool = False) -> None:
+        if self._box is not None:
+            await self._box.kill(ENDED_BY_US)
+            self._note()
+
+    async def terminate(self, restart: bool = False) -> None:
+        await self.kill(restart)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        await self.kill()
+        self._box = None
+        if self._cold is not None:
+            await asyncio.to_thread(self._cold.close)
+            self._cold = None
+        if self._folder is not None and not restart:
+            self._folder.remove()
+            self._folder = None
+
+    def _note(self) -> None:
+        if self._box is not None and self._box.why:
+            self.why = self._box.why
+
+
+class _Folder:
+    """A private folder for a kernel's sockets. Its lock tells a later grader whether anybody still uses it."""
+
+    _swept = False
+    _sweeping = threading.Lock()
+
+    def __init__(self) -> None:
+        with _Folder._sweeping:
+            if not _Folder._swept:
+                sweep()
+                _Folder._swept = True
+        place = next(p for p in (tempfile.gettempdir(), "/tmp") if len(p) + len(_PREFIX) + 20 < _LONGEST or p == "/tmp")
+        fresh = tempfile.mkdtemp(prefix=f"new-{_PREFIX}", dir=place)
+        self._lock = os.open(f"{fresh}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path = fresh.replace(f"new-{_PREFIX}", _PREFIX)
+        os.rename(fresh, self.path)  # from now on whoever sweeps sees it, and finds it locked
+        self.address = f"{self.path}/k"
+
+    def listen(self, count: int) -> list[socket.socket]:
+        listeners = []
+        for port in range(1, count + 1):
+            name = f"{self.address}-{port}"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(name)
+            listener.listen(64)
+            listener.setblocking(False)
+            listeners.append(listener)
+        return listeners
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def sweep() -> None:
+    """Remove the folders that a killed grader left behind."""
+    for place in {tempfile.gettempdir(), "/tmp"}:
+        for folder in Path(place).glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+# ---------------------------------------------------------------- manager and client
+
+
+class _Client(AsyncKernelClient):
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Return when the kernel answers and every message that it publishes will come in here.
+
+        Unlike Jupyter's own this waits for no silence: a kernel says when it has heard a subscription.
+        """
+        deadline = time.monotonic() + (timeout or 1e9)
+        await self._next(self.get_iopub_msg, deadline)
+        request = self.kernel_info()
+        while (await self._next(self.get_shell_msg, deadline))["parent_header"].get("msg_id") != request:
+            pass
+        while True:
+            message = await self._next(self.get_iopub_msg, deadline)
+            idle = message["content"].get("execution_state") == "idle"
+            if idle and message["parent_header"].get("msg_id") == request:
+                return
+
+    async def _next(self, get: Any, deadline: float) -> dict[str, Any]:
+        while True:
+            with contextlib.suppress(Empty):
+                return await get(timeout=0.1)
+            if not await self.parent.is_alive():
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            if time.monotonic() > deadline:
+                raise RuntimeError("Kernel didn't respond in time")
+
+
+class _Manager(AsyncKernelManager):
+    """With the client above; and the provisioner is given, not looked up."""
+
+    client_factory = AnyTrait(_Client)
+
+    def __init__(self, provisioner: Any, **kwargs: Any) -> None:
+        super().__init__(kernel_name="python3", transport="ipc", kernel_id=str(uuid.uuid4()), **kwargs)
+        self._kernel_spec = _spec()
+        self.provisioner = provisioner(kernel_id=self.kernel_id, kernel_spec=self._kernel_spec, parent=self)
+
+
+def _spec() -> KernelSpec:
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
+    return KernelSpec(argv=argv, display_name="Python 3", language="python", interrupt_mode="signal")
+
+
+class _Plain(LocalProvisioner):
+    """An ordinary process: no walls. It remembers why it ended, and its folder goes with it."""
+
+    why = ""
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="course-unsafe-")
+        self.parent.connection_file = f"{self._folder.name}/k.json"
+        return await super().pre_launch(**kwargs)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        self.why = ""
+        return await super().launch_kernel(cmd, **kwargs)
+
+    async def poll(self) -> int | None:
+        code = await super().poll()
+        if code is not None and not self.why:
+            self.why = f"it was ended by signal {-code}" if code < 0 else f"it ended itself with exit code {code}"
+        return code
+
+    async def kill(self, restart: bool = False) -> None:
+        self.why = self.why or ENDED_BY_US
+        await super().kill(restart)
+        if self.process is not None:
+            await asyncio.to_thread(self.process.wait)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        await super().cleanup(restart)
+        if self._folder is not None and not restart:
+            self._folder.cleanup()
+            self._folder = None
+
+
+async def start_kernel(walls: Walls = Walls(), *, warm: bool = True, unsafe: bool = False) -> AsyncKernelManager:
+    """A running kernel in the sandbox, its kernel manager.
+
+    What is sent to it from now on is not lost, and neither is what it publishes before anybody listens. Raises
+    SandboxError where a wall can't be put up. `unsafe=True` starts an ordinary process of this user instead, which
+    can do whatever this user can.
+    """
+    manager = _Manager(_Plain if unsafe else SandboxProvisioner)
+    try:
+        if unsafe:
+            quiet = {key: value for key, value in sandbox.environment().items() if key not in ("HOME", "TMPDIR")}
+            folder = tempfile.gettempdir()
+            await manager.start_kernel(env={**os.environ, **quiet}, cwd=folder, stderr=subprocess.DEVNULL)
+        else:
+            manager.provisioner.walls, manager.provisioner.warm = walls, warm
+            await manager.start_kernel()
+    except BaseException:
+        await manager.cleanup_resources()
+        raise
+    return manager
+
+
+def why_ended(km: Any) -> str:
+    """Why the kernel ended, as part of a sentence: "it used more than 2 GB of memory". Empty while it runs."""
+    return km.provisioner.why if km.provisioner is not None else ""

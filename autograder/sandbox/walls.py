@@ -1,0 +1,33 @@
+"""How much a kernel may use, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autograder.exercise import CourseError
+
+__all__ = ["SandboxError", "Walls"]
+
+
+class SandboxError(CourseError):
+    """A guarantee of the sandbox does not hold here; the text names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What all processes of one kernel may use together, in bytes and seconds, unless a comment says otherwise.
+
+    `memory` comes on top of what a kernel holds when it starts. Files in the work folder and in /dev/shm are in
+    memory too: what a kernel can take is at most memory + work_bytes + shm_bytes.
+    """
+
+    memory: int = 2 * 2**30
+    work_bytes: int = 256 * 2**20
+    shm_bytes: int = 256 * 2**20
+    files: int = 20_000  # names in the work folder
+    processes: int = 256  # threads count
+    open_files: int = 1024  # of one process
+    file_bytes: int = 512 * 2**20  # of one file; torch.compile fails with 64 MB
+    cpu_seconds: float = 600
+    wall_seconds: float = 900
+    output_bytes: int = 32_000_000  # one message; what the kernel sends in all is the grader's to count

@@ -1,0 +1,120 @@
+"""What pid 1 of a box does: reap, pass on signals, watch time and memory, and say why the kernel ended."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from .channel import receive, send
+from .walls import Walls
+
+__all__ = ["watch"]
+
+_INTERVAL = 0.1  # seconds between two looks
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def watch(channel: socket.socket, kernel: int, walls: Walls) -> None:
+    """Until the kernel ends, or has to. Returning ends every process of the box."""
+    gc.disable()
+    started = time.monotonic()
+    held = _held(kernel)
+    ended = os.pidfd_open(kernel)
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    next_look = started
+    while True:
+        ready = dict(poll.poll(max(0.0, next_look - time.monotonic()) * 1000))
+        if ended in ready:
+            return _say(channel, _how(os.waitpid(kernel, 0)[1]))
+        if channel.fileno() in ready:
+            _obey(channel, kernel)  # EOFError: the grader is gone
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + _INTERVAL
+            _reap(kernel)
+            if reason := _too_much(walls, started, held):
+                return _say(channel, reason)
+
+
+def _say(channel: socket.socket, reason: str) -> None:
+    with suppress(OSError):
+        send(channel, {"ended": reason})
+
+
+def _obey(channel: socket.socket, kernel: int) -> None:
+    packet, descriptors = receive(channel)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    with suppress(ProcessLookupError, ValueError, TypeError):
+        os.killpg(kernel, packet.get("signal", 0))
+
+
+def _reap(kernel: int) -> None:
+    """Orphans of the box are this process's to bury; the kernel itself is waited for by name."""
+    with suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid != kernel:
+            os.waitpid(found.si_pid, os.WNOHANG)
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            return "it used up its processor time"
+        with suppress(ValueError):
+            return f"it was ended by signal {number} ({signal.Signals(number).name})"
+        return f"it was ended by signal {number}"
+    return f"it ended itself with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _too_much(walls: Walls, started: float, held: int) -> str:
+    """Why the box must end now; "" for no reason."""
+    if time.monotonic() - started > walls.wall_seconds:
+        return f"it ran longer than {walls.wall_seconds:g} s"
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal() and name != "1"]
+    if sum(map(_cpu_seconds, pids)) > walls.cpu_seconds:
+        return f"it used more than {walls.cpu_seconds:g} s of processor time"
+    most = held + walls.memory
+    if sum(map(_held, pids)) > most and sum(map(_share, pids)) > most:  # the second sum is exact, and slow
+        return f"it used more than {walls.memory / 1e9:.3g} GB of memory"
+    return ""
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and the children that it has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def _held(pid: int) -> int:
+    """Bytes of memory that back no file. What processes share counts for each."""
+    return sum(_kilobytes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:"))) * 1024
+
+
+def _share(pid: int) -> int:
+    """The same, but of what n processes share each counts the nth part. A process that hides it counts in full."""
+    try:
+        open(f"/proc/{pid}/smaps_rollup").close()
+    except FileNotFoundError:
+        return 0
+    except OSError:
+        return _held(pid)
+    return sum(_kilobytes(f"/proc/{pid}/smaps_rollup", ("Pss_Anon:", "Pss_Shmem:"))) * 1024
+
+
+def _kilobytes(path: str, names: tuple[str, ...]) -> Iterator[int]:
+    with suppress(OSError), open(path) as lines:
+        for line in lines:
+            if line.startswith(names):
+                yield int(line.split()[1])
