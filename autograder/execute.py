@@ -23,6 +23,7 @@ from autograder.exercise import CourseError, Exercise
 from autograder.forbidden import forbidden_in_cells
 from autograder.judge import VISIBLE_SEEDS, judge_answer, judge_version, no_verdict, request_for
 from autograder.probe.kernel import TARGET
+from autograder.probe.quiet import quiet
 from autograder.sandbox import Walls
 from autograder.submission import (
     Outcome,
@@ -101,10 +102,11 @@ def _version(name: str) -> str:
 def _judged(task: Task, ran: Ran) -> Ran:
     start = time.monotonic()
     verdicts = dict(ran.verdicts)
-    for name in task.requests:
-        version = _version(name)
-        if verdicts.get(name, {}).get("version") != version:
-            verdicts[name] = {"version": version, "verdict": _verdict(task, ran, name).as_data()}
+    with quiet():  # Keras looks for devices, and says so
+        for name in task.requests:
+            version = _version(name)
+            if verdicts.get(name, {}).get("version") != version:
+                verdicts[name] = {"version": version, "verdict": _verdict(task, ran, name).as_data()}
     return replace(ran, verdicts=verdicts, seconds={**ran.seconds, "judge": time.monotonic() - start})
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -266,6 +266,8 @@ def refuse_missing(notebook: Any, given: Sequence[Given], name: str) -> None:
 def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
     """Make `notebook` carry every given cell once, locked ones as they were given; returns what was put right.
 
+    A remark is "<name of the cell>: <what was the matter>".
+
     All other metadata goes, since a tag such as `skip-execution` on a check would earn its points. A cell that lost
     its metadata is known again by its id, by its text, or by the function it defines. Of two copies the last counts
     and the others stay as ordinary cells. A missing check comes back after its solution; a missing solution comes
@@ -276,6 +278,8 @@ def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
     by_name = {cell.name: cell for cell in given}
     names = {index: name for name, index in place.items()}
     for index, cell in enumerate(notebook.cells):
+        if index in names:
+            remarks += _forged(cell, by_name[names[index]])
         cell.metadata = nbformat().from_dict({})
         if index in names:
             _restore(cell, by_name[names[index]], remarks)
@@ -328,6 +332,20 @@ def _looks_like(cell: Any, given: Given) -> bool:
         return False
     heads = {line.split("(")[0] for line in given.source.splitlines() if line.startswith(("def ", "class "))}
     return bool(heads & {line.split("(")[0] for line in cell.source.splitlines()})
+
+
+def _forged(cell: Any, given: Given) -> Iterator[str]:
+    """What the cell's metadata claims that was not given so; a cell that lost its metadata claims nothing."""
+    options = cell.metadata.get("nbgrader")
+    if not isinstance(options, dict):
+        return
+    if given.grade and options.get("points") != given.points:
+        yield f"{given.name}: its points were changed"
+    if any(options.get(flag) != getattr(given, flag) for flag in ("grade", "solution", "locked")):
+        yield f"{given.name}: its lock or kind was changed"
+    tags = cell.metadata.get("tags")
+    if isinstance(tags, list) and "skip-execution" in tags:
+        yield f"{given.name}: was tagged to be skipped"
 
 
 def _restore(cell: Any, given: Given, remarks: list[str]) -> None:

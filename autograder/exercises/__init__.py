@@ -1,8 +1,14 @@
-"""All exercises of the course, by id. One module a lesson; this list is the only one."""
+"""All exercises of the course, by id. One module a lesson; this list is the only one.
+
+Others ship exercises in a package of their own, by an entry point of the group `training_deep_nets.exercises` that names
+a sequence of records.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 
 from ..exercise import CourseError, Exercise, Explanation
 from . import dropout
@@ -10,15 +16,26 @@ from . import dropout
 __all__ = ["EXERCISES", "get", "of_lesson"]
 
 LESSONS = (dropout,)
+GROUP = "training_deep_nets.exercises"
+
+
+def _records() -> Iterator[Exercise | Explanation]:
+    for lesson in LESSONS:
+        yield from lesson.EXERCISES
+    for entry in entry_points(group=GROUP):
+        try:
+            yield from entry.load()
+        except Exception as error:
+            where = f"{entry.value} (of {entry.dist.name if entry.dist else 'an unknown package'})"
+            raise CourseError(f"the exercises in {where} can't be loaded: {type(error).__name__}: {error}") from error
 
 
 def _registry() -> dict[str, Exercise | Explanation]:
     found: dict[str, Exercise | Explanation] = {}
-    for lesson in LESSONS:
-        for record in lesson.EXERCISES:
-            if record.id in found:
-                raise CourseError(f"two exercises have the id {record.id}")
-            found[record.id] = record
+    for record in _records():
+        if record.id in found:
+            raise CourseError(f"two exercises have the id {record.id}")
+        found[record.id] = record
     return found
 
 

@@ -22,11 +22,13 @@ from .classroom import GradebookError  # noqa: E402
 from .grading import Graded, grade  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
-from .results import Score, feedback, scores  # noqa: E402
+from .results import Person, Places, Score, feedback, places, scores  # noqa: E402
 
 __all__ = [
     "GradebookError",
     "Graded",
+    "Person",
+    "Places",
     "Repair",
     "RunCells",
     "SaveDiagnoses",
@@ -34,6 +36,7 @@ __all__ = [
     "SubmissionExporter",
     "feedback",
     "grade",
+    "places",
     "release",
     "scores",
 ]

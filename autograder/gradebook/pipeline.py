@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import shutil
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,11 @@ class Repair(NbGraderPreprocessor):
         names = resources["nbgrader"]
         with Gradebook(names["db_url"]) as gradebook:
             given = _given(gradebook.find_notebook(names["notebook"], names["assignment"]))
-        for remark in repair(nb, given):
+        remarks = repair(nb, given)
+        for remark in remarks:
             self.log.warning("%s/%s: %s", names["student"], names["notebook"], remark)
         path = Path(resources["metadata"]["path"]) / f"{names['notebook']}.ipynb"
-        mark = {"lesson": names["assignment"], "submission": _digest(path)}
+        mark = {"lesson": names["assignment"], "submission": _digest(path), "remarks": remarks}
         problem = nb.metadata.get(MARK)
         if isinstance(problem, dict) and isinstance(problem.get("problem"), str):
             mark["problem"] = problem["problem"]
@@ -142,6 +144,7 @@ class RunCells(Execute):
                 cell_output=self.max_output,
                 flood=8 * self.max_output,
             )
+            begun = time.monotonic()
             evidence = execute(
                 nbformat().writes(nb).encode(),
                 limits=limits,
@@ -150,6 +153,7 @@ class RunCells(Execute):
                 options={name: getattr(self, name) for name in PASSED_ON},
                 seed=self._seed(resources["nbgrader"]["assignment"], resources["nbgrader"]["student"]),
             )
+            nb.metadata[MARK]["seconds"] = round(time.monotonic() - begun, 2)
             for cell, ran in zip(nb.cells, parse(evidence, "evidence", outputs=True).cells, strict=True):
                 if cell.cell_type == "code":
                     cell.outputs, cell.execution_count = ran.outputs, ran.execution_count

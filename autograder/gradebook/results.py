@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nbgrader.converters import GenerateFeedback
 
 from autograder.submission import (
+    MARK,
     NotebookError,
     Outcome,
     exercise_of,
     outcomes,
     parse,
+    role_of,
 )
 
-from .classroom import Class, database_errors, handed_in_by, open_class, require_lesson, run_converter
+from .classroom import Class, database_errors, database_of, handed_in_by, open_class, require_lesson, run_converter
 
-__all__ = ["Score", "feedback", "scores"]
+__all__ = ["Person", "Places", "Score", "feedback", "places", "scores"]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who a student is, as far as the gradebook's roster says."""
+
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+    lms_user_id: str = ""  # in the learning platform
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a class's results are. `database` is None where it is no file of this machine."""
+
+    database: Path | None
+    autograded: Path
+    submitted: Path
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the gradebook holds on one student's lesson, exercise by exercise."""
+    """What the gradebook holds on one student's lesson, exercise by exercise.
+
+    outcomes   of the checks, from the autograded notebook; empty where there is none
+    answers    exercise -> what the learner wrote, from there too
+    notes      exercise -> what an instructor wrote on the answer
+    waiting    the exercises that a person has still to grade
+    seconds    that its run took; None where it did not run
+    remarks    what was put right in the file, each "<cell>: <what>"
+    problem    why it was set aside, if it was
+    """
 
     student: str
     score: float
@@ -31,7 +63,22 @@ class Score:
     needs_manual_grade: bool
     exercises: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # id -> (score, max_score)
     comments: Mapping[str, str] = field(default_factory=dict)
-    outcomes: tuple[Outcome, ...] = ()  # of the checks, from the autograded notebook; empty where there is none
+    outcomes: tuple[Outcome, ...] = ()
+    answers: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+    seconds: float | None = None
+    remarks: tuple[str, ...] = ()
+    problem: str = ""
+    person: Person = Person()
+
+
+def places(course_dir: Path | str) -> Places:
+    """Where the class's results are. Raises GradebookError."""
+    opened = open_class(course_dir)
+    names = opened.directory.autograded_directory, opened.directory.submitted_directory
+    in_file = opened.directory.db_url.startswith("sqlite:///")
+    return Places(database_of(opened) if in_file else None, *(opened.root / name for name in names))
 
 
 def scores(lesson: str, course_dir: Path | str) -> list[Score]:
@@ -41,24 +88,34 @@ def scores(lesson: str, course_dir: Path | str) -> list[Score]:
     rows = []
     with database_errors(opened), opened.gradebook() as gradebook:
         for submission in gradebook.assignment_submissions(lesson):
-            student = submission.student.id
+            student = submission.student
             exercises: dict[str, tuple[float, float]] = {}
             comments: dict[str, str] = {}
+            notes: dict[str, str] = {}
+            waiting = []
             for notebook in submission.notebooks:
                 for entry in notebook.grades:
                     exercises[exercise_of(entry.name)] = (entry.score, entry.max_score)
+                    if entry.needs_manual_grade:
+                        waiting.append(exercise_of(entry.name))
                 for entry in notebook.comments:
                     if entry.comment:
                         comments[exercise_of(entry.name)] = entry.comment
+                    if entry.manual_comment:
+                        notes[exercise_of(entry.name)] = entry.manual_comment
+            known = (getattr(student, name) or "" for name in Person.__dataclass_fields__)
             rows.append(
                 Score(
-                    student,
+                    student.id,
                     submission.score,
                     submission.max_score,
                     submission.needs_manual_grade,
                     exercises,
                     comments,
-                    _outcomes(opened, lesson, student),
+                    notes=notes,
+                    waiting=tuple(waiting),
+                    person=Person(*known),
+                    **_ran(opened, lesson, student.id),
                 )
             )
     return sorted(rows, key=lambda row: row.student)
@@ -77,9 +134,21 @@ def feedback(lesson: str, course_dir: Path | str, students: Iterable[str] | None
     return pages
 
 
-def _outcomes(opened: Class, lesson: str, student: str) -> tuple[Outcome, ...]:
+def _ran(opened: Class, lesson: str, student: str) -> dict[str, Any]:
+    """The fields of a Score that come from the autograded notebook; none where there is no such file."""
     path = opened.path(opened.directory.autograded_directory, student, lesson) / f"{lesson}.ipynb"
     try:
-        return tuple(outcomes(parse(path.read_bytes(), str(path), outputs=True)))
+        notebook = parse(path.read_bytes(), str(path), outputs=True)
     except (OSError, NotebookError):
-        return ()
+        return {}
+    mark = notebook.metadata.get(MARK)
+    mark = mark if isinstance(mark, dict) else {}
+    seconds, remarks, problem = (mark.get(key) for key in ("seconds", "remarks", "problem"))
+    roles = [(role_of(cell), cell) for cell in notebook.cells]
+    return {
+        "outcomes": tuple(outcomes(notebook)),
+        "answers": {exercise: cell.source for (role, exercise), cell in roles if role in ("solution", "explain")},
+        "seconds": float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else None,
+        "remarks": tuple(map(str, remarks)) if isinstance(remarks, list) else (),
+        "problem": problem if isinstance(problem, str) else "",
+    }

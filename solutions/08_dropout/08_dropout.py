@@ -40,7 +40,6 @@ from IPython.display import Markdown
 from torch import nn
 from torch.nn import functional as F
 
-from autograder import exercises
 from autograder.check import check
 from course_lib import claims, datasets, plots, trust, widgets
 from course_lib import dropout as course_dropout
@@ -980,6 +979,8 @@ claims.evidence("D8")
 # ### END SOLUTION
 
 # %% role="demo"
+from autograder import exercises
+
 rubric = exercises.get("dropout.explain").rubric
 Markdown(
     "<details><summary>What a teacher looks for</summary>\n\n"

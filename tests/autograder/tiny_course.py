@@ -1,12 +1,13 @@
 """A course with one small lesson that needs neither torch nor the real exercises, for the tests of the machinery.
 
-Its setup cell brings a `check` of its own that answers in the same form as the course's.
+Its exercises come from the plug-in in `plugins/`: here by import, in processes that tests start by `environment()`.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -14,38 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autograder.exercise import Criterion, Exercise, Explanation
+from tiny_exercises import EXERCISES, LESSON
+
+from autograder.exercise import Exercise, Explanation
 from autograder.notebooks import source_to_notebook
 from autograder.submission import grade_id, role_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LESSON = "00_tiny"
+PLUGINS = Path(__file__).parent / "plugins"
 
-
-def _record(name: str, answer: str, points: tuple[float, ...]) -> Exercise:
-    def never(*_: Any) -> Any:
-        raise AssertionError("the machinery must not run a record")
-
-    return Exercise(
-        id=f"tiny.{name}",
-        lesson=LESSON,
-        title=f"The {name}",
-        answer=answer,
-        criteria=tuple(Criterion(f"part {i}", points=p) for i, p in enumerate(points)),
-        cases=never,
-        probe=never,
-        reference=never,
-        misconceptions=(),
-        variants=(),
-        hints=(),
-    )
-
-
-RECORDS: dict[str, Exercise | Explanation] = {
-    "tiny.double": _record("double", "double", (2.0, 1.0)),
-    "tiny.square": _record("square", "square", (2.0,)),
-    "tiny.why": Explanation(id="tiny.why", lesson=LESSON, title="Why", rubric={"reason": 1.0, "example": 1.0}),
-}
+RECORDS: dict[str, Exercise | Explanation] = {record.id: record for record in EXERCISES}
 POINTS = 5.0  # of the two exercises that grade themselves
 HAND_GRADED = 2.0
 
@@ -54,28 +33,7 @@ SOURCE = '''# %% [markdown]
 # With an image: ![a dot](dot.svg)
 
 # %% role="setup"
-class Verdict:
-    def __init__(self, exercise, score, max_score, message):
-        diagnosis = {"misconception": "off", "message": message, "next_step": "Look again."} if message else None
-        self.data = {"exercise": exercise, "score": score, "max_score": max_score, "diagnosis": diagnosis}
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/plain": str(self.data["score"]), "application/vnd.training-deep-nets.verdict+json": self.data}
-
-
-def check(exercise, answer):
-    cases, points = {"tiny.double": ([(2, 4), (0.5, 1)], [2, 1]), "tiny.square": ([(3, 9)], [2])}[exercise]
-    score, message = 0.0, ""
-    for (x, expected), worth in zip(cases, points):
-        try:
-            got = answer(x)
-        except NotImplementedError:
-            got = None
-        if got == expected:
-            score += worth
-        else:
-            message = f"For {x} you return {got}."
-    return Verdict(exercise, score, float(sum(points)), message)
+from autograder.check import check
 
 # %% exercise="tiny.double" role="solution"
 def double(x):
@@ -108,6 +66,12 @@ check("tiny.square", square)
 # Because a sum is not a product.
 # ### END SOLUTION
 '''
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a process of its own knows the tiny exercises."""
+    path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def make_course(folder: Path, source: str = SOURCE, config: str = "") -> Path:
