@@ -106,15 +106,15 @@ def _command(template: Path) -> list[str]:
     options = [
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--hostname", "box"),
         *("--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"),
-        *(option for folder in folders if folder != "/usr" for option in ("--perms", "0755", "--dir", folder)),
-        *(option for bind in binds for option in bind),
-        *(option for link in ("bin", "lib", "lib64", "sbin") for option in ("--symlink", f"usr/{link}", f"/{link}")),
         *("--proc", "/proc", "--dev", "/dev"),
         *(
             option
             for folder, size in ROOM.items()
             for option in ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
         ),
+        *(option for folder in folders if folder != "/usr" for option in ("--perms", "0755", "--dir", folder)),
+        *(option for bind in binds for option in bind),
+        *(option for link in ("bin", "lib", "lib64", "sbin") for option in ("--symlink", f"usr/{link}", f"/{link}")),
     ]
     start = [sys.executable, "-I", str(INSIDE)]
     if os.geteuid() == 0:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from autograder.demo import source_of
 from autograder.exercises import EXERCISES
+from autograder.judge import try_out
 from autograder.submission import nbformat
 
 from .attack import CLASSIC, INVERTED, RIGHT, WORTH, Attack, HandIn, Scene, answered, as_bytes, code, with_notebook
@@ -37,7 +38,7 @@ def misconceptions() -> tuple[Attack, ...]:
     for exercise in (INVERTED, CLASSIC):
         record = EXERCISES[exercise]
         for wrong in record.misconceptions[:4]:
-            source = source_of(wrong.wrong, record.answer)
+            source = f"{inspect.getsource(wrong.wrong)}\n\n{record.answer} = {wrong.wrong.__name__}"
             made.append(
                 with_notebook(
                     f"E.wrong_{record.answer}_{wrong.id}",
@@ -53,8 +54,6 @@ def misconceptions() -> tuple[Attack, ...]:
 
 def partial_credit(exercise: str, wrong: Any) -> float:
     """What a mistake is worth by the record's criteria."""
-    from autograder.judge import try_out
-
     return try_out(EXERCISES[exercise], wrong.wrong, (1, 2)).score
 
 
