@@ -43,6 +43,5 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 c.Execute.timeout = 60  # seconds for one cell
-c.Execute.shutdown_kernel = "immediate"  # saves up to 3 s a notebook
 c.RunCells.secret_file = str(Path(__file__).parent / ".cases-secret")  # graded checks draw their own cases from it
 c.RunCells.notebook_timeout = 300  # seconds for all cells together

@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,6 +68,7 @@ def cli(debug: bool) -> None:
                   course release LESSON             give a lesson to a class
                   course grade LESSON               grade what the class handed in
                   course report LESSON              the class on one page
+                  course doctor                     whether strangers' code can be run safely here
     To write:     course build                      make the notebooks from their sources
                   course exercises                  what there is to solve
                   course evidence                   what the course claims, and how that was measured
@@ -346,6 +348,34 @@ def bench(as_json: bool, device: str, only: tuple[str, ...], write: bool, second
     if folder:
         click.echo(f"wrote {benchmark.save(results, folder)}", err=True)
     click.echo(json.dumps(results, indent=1, ensure_ascii=False) if as_json else benchmark.table(results))
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Say whether strangers' notebooks can be run safely here.",
+    epilog="course doctor\ncourse doctor --json | jq '.[] | select(.holds | not)'",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every guarantee as JSON.")
+def doctor(as_json: bool) -> int:
+    """Try on this machine each guarantee that the sandbox gives, and say what to do where one does not hold.
+
+    The exit code is 1 if grading would refuse to run.
+    """
+    from autograder import sandbox
+
+    found = sandbox.survey()
+    if as_json:
+        click.echo(json.dumps([asdict(guarantee) for guarantee in found], indent=1, ensure_ascii=False))
+    else:
+        rows = [(g.name, "yes" if g.holds else "NO" if g.required else "no", _advice(g)) for g in found]
+        _table(("guarantee", "holds", "what was found, what to do"), rows)
+    return 0 if all(guarantee.holds for guarantee in found if guarantee.required) else FAILED
+
+
+def _advice(guarantee: Any) -> str:
+    parts = (guarantee.detail, guarantee.remedy if not guarantee.holds else "")
+    optional = "" if guarantee.required or guarantee.holds else " (not needed, but better)"
+    return ": ".join(part for part in parts if part) + optional
 
 
 @cli.command(cls=_Examples, short_help="List the exercises.", epilog="course exercises\ncourse exercises --json")

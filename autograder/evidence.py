@@ -69,11 +69,15 @@ class Task:
     unsafe: bool = False
 
     @property
+    def content(self) -> str:
+        """The digest of what is run and asked, whatever the limits: 64 hex digits."""
+        asked = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.requests.items())}
+        return _digest([FORMAT, self.lesson, self.cells, asked])
+
+    @property
     def key(self) -> str:
         """The digest of everything that decides the evidence: 64 hex digits."""
-        asked = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.requests.items())}
-        whole = [FORMAT, self.lesson, self.cells, asked, asdict(self.limits), self.unsafe]
-        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+        return _digest([self.content, asdict(self.limits), self.unsafe])
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ class Ran:
     stopped: str = ""
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def pack(ran: Ran) -> bytes:

@@ -8,6 +8,7 @@ floods costs the exercises that were left, with the reason, and never the run.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKer
 
 from autograder.provisioner import start_kernel, why_ended  # noqa: E402
 
-__all__ = ["check_notebook", "judged_by_now", "make_task", "perform"]
+__all__ = ["check_notebook", "judged_by_now", "make_task", "perform", "task_version"]
 
 PATIENCE = 0.2  # seconds between looks whether a silent kernel still lives
 SERVE = "from autograder.probe.kernel import serve; serve(); del serve"
@@ -90,9 +91,18 @@ def perform(task: Task, kept: bytes | None = None) -> bytes:
     return pack(_judged(task, ran))
 
 
-def judged_by_now(task: Task, ran: Ran) -> bool:
+def judged_by_now(ran: Ran, task: Task) -> bool:
     """Whether every verdict in the evidence is what the present judge would say."""
     return all(ran.verdicts.get(name, {}).get("version") == _version(name) for name in task.requests)
+
+
+def task_version(task: Task) -> str:
+    """A digest of what is run and of the judge: another one means to grade again.
+
+    Limits don't count: what was graded under others stays, until somebody asks for it to be graded anew.
+    """
+    versions = [_version(name) for name in sorted(task.requests)]
+    return hashlib.sha256(f"{task.content} {versions}".encode()).hexdigest()[:32]
 
 
 def _version(name: str) -> str:

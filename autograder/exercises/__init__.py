@@ -1,7 +1,7 @@
 """All exercises of the course, by id. One module a lesson; this list is the only one.
 
-Others ship exercises in a package of their own, by an entry point of the group `training_deep_nets.exercises` that names
-a sequence of records.
+Others ship exercises in a package of their own, by an entry point of the group `training_deep_nets.exercises` that
+names a sequence of records.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ The only package that imports nbgrader. What stock nbgrader would do with a bad 
     SubmissionExporter   a file that can't be read is graded as an empty one [no grade]; folders that a killed run
                          left half-made, or whose submission changed, are graded again [skipped]
     Repair               every released cell is there once, with its own metadata [one copied cell stops the class]
-    RunCells             a dead, hung or flooding kernel costs the cells that were left [no grade]; each check gives
-                         one number, or an error with a reason [stderr scores 0, no output scores full marks]
+    RunCells             in place of Execute: cells run in a sandbox, checks are judged outside it, on hidden cases
+                         [in the grader's own account, by tests that stand in the notebook]; each check gives one
+                         number [stderr scores 0, no output scores full marks]
     SaveDiagnoses        what the check found out becomes the comment on the learner's answer
 
 An instructor's own scores and comments are never touched: nbgrader keeps them apart from the automatic ones.
@@ -18,8 +19,8 @@ from autograder.submission import nbformat
 
 nbformat()  # before nbgrader imports it the slow way
 
-from .classroom import GradebookError  # noqa: E402
-from .grading import Graded, grade  # noqa: E402
+from .classroom import GradebookError, LockedError  # noqa: E402
+from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
 from .results import Person, Places, Score, feedback, places, scores  # noqa: E402
@@ -27,6 +28,8 @@ from .results import Person, Places, Score, feedback, places, scores  # noqa: E4
 __all__ = [
     "GradebookError",
     "Graded",
+    "LockedError",
+    "Pending",
     "Person",
     "Places",
     "Repair",
@@ -36,7 +39,10 @@ __all__ = [
     "SubmissionExporter",
     "feedback",
     "grade",
+    "pending",
     "places",
+    "record",
     "release",
     "scores",
+    "standing",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
 from nbgrader.converters import Autograde
+
+from autograder.evidence import Task
 
 from .classroom import (
     Class,
@@ -20,8 +22,10 @@ from .classroom import (
     require_lesson,
     run_converter,
 )
+from .pipeline import RunCells
+from .tasks import given_in, is_current, read_submission
 
-__all__ = ["Graded", "grade"]
+__all__ = ["Graded", "Pending", "grade", "pending", "record", "standing"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,68 @@ class Graded:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A submission that is to be graded. `task` is None where there is nothing to run, for the reason in `problem`."""
+
+    student: str
+    task: Task | None
+    problem: str = ""
+
+
+def standing(lesson: str, course_dir: Path | str, students: Iterable[str] | None = None) -> list[Graded]:
+    """What the gradebook holds now on those who handed in, or on these `students`, by student.
+
+    Raises GradebookError: no gradebook, a locked or read-only one, no such lesson, nothing handed in by a student.
+    """
+    opened = open_class(course_dir)
+    require_lesson(opened, lesson)
+    handed_in = handed_in_by(opened, lesson)
+    wanted = sorted(handed_in) if students is None else list(dict.fromkeys(students))
+    for student in wanted:
+        if student not in handed_in:
+            raise GradebookError(f"{student} has handed in nothing for {lesson}")
+    return [Graded(student, *_row(opened, lesson, student), fresh=False, seconds=0.0) for student in wanted]
+
+
+def pending(
+    lesson: str, course_dir: Path | str, students: Iterable[str] | None = None, *, force: bool = False
+) -> Iterator[Pending]:
+    """Who is to be graded, each with its task, one after the other; with `force` those too who are graded already.
+
+    Raises GradebookError: no gradebook, no such lesson; CourseError: the lesson has an exercise that this version of
+    the course doesn't know.
+    """
+    opened = open_class(course_dir)
+    require_lesson(opened, lesson)
+    with database_errors(opened), opened.gradebook() as gradebook:
+        given = given_in(gradebook.find_notebook(lesson, lesson))
+    settings = RunCells(config=opened.config)
+    for student in sorted(handed_in_by(opened, lesson)) if students is None else students:
+        path = opened.path(opened.directory.submitted_directory, student, lesson) / f"{lesson}.ipynb"
+        try:
+            found = read_submission(path.read_bytes(), path.name, lesson, given)
+        except OSError as error:  # nbgrader says the same when it is recorded
+            yield Pending(student, None, f"cannot read {path}: {error.strerror}")
+            continue
+        task = None if found.problem else settings.task(found.notebook, lesson, student)
+        graded = opened.path(opened.directory.autograded_directory, student, lesson) / f"{lesson}.ipynb"
+        if force or not is_current(graded, found.digest, task):
+            yield Pending(student, task, found.problem)
+
+
+def record(lesson: str, course_dir: Path | str, student: str) -> Graded:
+    """Write a submission's grades down, by nbgrader's own Autograde; its evidence is taken from the class's store.
+
+    An instructor's own scores stay. Raises LockedError where the gradebook is in use, GradebookError where nbgrader
+    can't grade this submission.
+    """
+    start = time.monotonic()
+    opened = open_class(course_dir)
+    run_converter(opened, Autograde, lesson, student, force=True)
+    return Graded(student, *_row(opened, lesson, student), fresh=True, seconds=time.monotonic() - start)
+
+
 def grade(
     lesson: str,
     course_dir: Path | str,
@@ -45,42 +111,19 @@ def grade(
     force: bool = False,
     on_graded: Callable[[Graded], None] | None = None,
 ) -> list[Graded]:
-    """Grade what a class handed in, one submission after the other; returns a row for each, in the students' order.
-
-    What is graded already is left alone, unless its file changed or with `force`; so a run that was stopped goes on
-    where it was. A submission that fails has a `problem` and never stops the rest. `on_graded` is called after each.
-    Raises GradebookError: no gradebook, a locked or read-only one, no such lesson or student in it.
-    """
-    opened = open_class(course_dir)
-    require_lesson(opened, lesson)
-    handed_in = handed_in_by(opened, lesson)
-    wanted = sorted(handed_in) if students is None else list(students)
-    for student in wanted:
-        if student not in handed_in:
-            raise GradebookError(f"{student} has handed in nothing for {lesson}")
-    graded: list[Graded] = []
-    for student in wanted:
-        start = time.monotonic()
-        target = opened.path(opened.directory.autograded_directory, student, lesson)
-        before = _stamp(target / f"{lesson}.ipynb")
+    """Grade what a class handed in, one submission after the other; returns a row for each, in the students' order."""
+    rows = {row.student: row for row in standing(lesson, course_dir, students)}
+    for done, item in enumerate(list(pending(lesson, course_dir, list(rows), force=force))):
         try:
-            problem = ""
-            run_converter(opened, Autograde, lesson, student, force=force)
+            rows[item.student] = record(lesson, course_dir, item.student)
         except LockedError as error:
-            done = f"{len(graded)} of {len(wanted)} submissions are graded and kept"
-            raise GradebookError(f"{error}; {done}. Run the same command again to grade the rest") from None
+            kept = f"{done} of {len(rows)} submissions are graded and kept"
+            raise GradebookError(f"{error}; {kept}. Run the same command again to grade the rest") from None
         except GradebookError as error:
-            problem = str(error)
-        row = _row(opened, lesson, student)
-        fresh = _stamp(target / f"{lesson}.ipynb") != before
-        graded.append(Graded(student, *row, fresh, time.monotonic() - start, problem))
+            rows[item.student] = replace(rows[item.student], problem=str(error))
         if on_graded:
-            on_graded(graded[-1])
-    return graded
-
-
-def _stamp(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None
+            on_graded(rows[item.student])
+    return list(rows.values())
 
 
 def _row(opened: Class, lesson: str, student: str) -> tuple[float, float, bool]:

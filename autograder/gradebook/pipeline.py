@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import shutil
-import time
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from nbclient import NotebookClient
 from nbconvert.exporters import NotebookExporter
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import NbGraderPreprocessor
-from nbgrader.preprocessors.execute import Execute
-from traitlets import Float, Integer, Unicode
 
-from autograder.execute import Limits, execute
+from autograder.evidence import unpack
+from autograder.execute import judged_by_now, perform, task_version
+from autograder.exercise import CourseError
 from autograder.submission import (
     MARK,
-    Given,
+    VERDICT,
     NotebookError,
-    class_secret,
     grade_id,
     lesson_of,
     nbformat,
@@ -33,6 +29,8 @@ from autograder.submission import (
     repair,
     role_of,
 )
+
+from .tasks import Settings, digest_of, empty, given_in, is_current, read_submission, store_of
 
 __all__ = ["Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"]
 
@@ -54,36 +52,33 @@ class SubmissionExporter(NotebookExporter):
                 raise NotebookError(f"{name} belongs to lesson {lesson}, not to {expected}")
         except NotebookError as error:
             self.log.warning("Graded as empty: %s", error)
-            notebook = nbformat().v4.new_notebook(cells=[nbformat().v4.new_markdown_cell(f"**{escape(str(error))}.**")])
-            notebook.metadata[MARK] = {"problem": f"{error}."}
+            notebook = empty(f"{error}.")
         return self.from_notebook_node(notebook, resources=resources, **kwargs)
 
 
 def _remove_outdated(autograde: Autograde) -> None:
-    """Remove the autograded folders that are unfinished, or not of the submission that is there now."""
+    """Remove the autograded folders that are unfinished, or not what grading the submission would give now."""
+    settings = RunCells(config=autograde.config)
     for submitted in autograde.assignments:
-        source = Path(submitted)
         match = re.match(autograde._format_source("(?P<lesson>.*)", "(?P<student>.*)", escape=True), submitted)
         if match is None:
             continue
-        target = Path(autograde._format_dest(match["lesson"], match["student"]))
-        if target.is_dir() and not _is_finished(source, target, match["lesson"]):
+        lesson, student = match["lesson"], match["student"]
+        target = Path(autograde._format_dest(lesson, student))
+        if not target.is_dir():
+            continue
+        try:
+            content = (Path(submitted) / f"{lesson}.ipynb").read_bytes()
+            with Gradebook(autograde.coursedir.db_url) as gradebook:
+                given = given_in(gradebook.find_notebook(lesson, lesson))
+            found = read_submission(content, f"{lesson}.ipynb", lesson, given)
+            task = None if found.problem else settings.task(found.notebook, lesson, student)
+            current = is_current(target / f"{lesson}.ipynb", found.digest, task)
+        except (OSError, MissingEntry, CourseError):
+            current = False
+        if not current:
             autograde.log.warning("Grading again, since it is unfinished or out of date: %s", target)
             shutil.rmtree(target)
-
-
-def _is_finished(source: Path, target: Path, lesson: str) -> bool:
-    """Whether `target` holds the lesson's notebook, graded to the end, from the file that is in `source` now."""
-    handed_in, graded = source / f"{lesson}.ipynb", target / f"{lesson}.ipynb"
-    try:
-        mark = parse(graded.read_bytes(), str(graded)).metadata.get(MARK, {})
-        return bool(mark.get("graded")) and mark.get("submission") == _digest(handed_in)
-    except (OSError, NotebookError, AttributeError):
-        return False
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Repair(NbGraderPreprocessor):
@@ -92,12 +87,12 @@ class Repair(NbGraderPreprocessor):
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         names = resources["nbgrader"]
         with Gradebook(names["db_url"]) as gradebook:
-            given = _given(gradebook.find_notebook(names["notebook"], names["assignment"]))
+            given = given_in(gradebook.find_notebook(names["notebook"], names["assignment"]))
         remarks = repair(nb, given)
         for remark in remarks:
             self.log.warning("%s/%s: %s", names["student"], names["notebook"], remark)
         path = Path(resources["metadata"]["path"]) / f"{names['notebook']}.ipynb"
-        mark = {"lesson": names["assignment"], "submission": _digest(path), "remarks": remarks}
+        mark = {"lesson": names["assignment"], "submission": digest_of(path), "remarks": remarks}
         problem = nb.metadata.get(MARK)
         if isinstance(problem, dict) and isinstance(problem.get("problem"), str):
             mark["problem"] = problem["problem"]
@@ -105,91 +100,52 @@ class Repair(NbGraderPreprocessor):
         return nb, resources
 
 
-def _given(notebook: Any) -> tuple[Given, ...]:
-    """The cells that were released, from nbgrader's database."""
-    points = {cell.name: cell.max_score for cell in notebook.grade_cells}
-    solutions = {cell.name for cell in notebook.solution_cells}
-    return tuple(
-        Given(
-            name=cell.name,
-            cell_type=cell.cell_type,
-            source=cell.source,
-            locked=cell.locked,
-            grade=cell.name in points,
-            solution=cell.name in solutions,
-            points=points.get(cell.name, 0),
-            checksum=cell.checksum,
-        )
-        for cell in sorted(notebook.source_cells, key=lambda cell: cell.name)
-    )
-
-
-class RunCells(Execute):
-    """nbgrader's Execute, on top of `autograder.execute`; everything that configures Execute configures this too."""
-
-    notebook_timeout = Float(300, help="Seconds for all cells of a notebook together").tag(config=True)
-    secret_file = Unicode("", help="Holds the secret from which graded checks draw their cases").tag(config=True)
-    max_output = Integer(4_000_000, help="Bytes of output of one cell that are kept").tag(config=True)
+class RunCells(Settings):
+    """In the place of nbgrader's Execute: the evidence of the class's store, made now where it is not there yet."""
 
     def preprocess(self, nb: Any, resources: Any = None, km: Any = None) -> tuple[Any, Any]:
-        problem = nb.metadata.get(MARK, {}).get("problem")
-        if problem:
-            for cell in nb.cells:
-                if cell.cell_type == "code":
-                    cell.outputs = [_error("NotRun", problem)] if role_of(cell)[0] == "check" else []
-        else:
-            limits = Limits(
-                cell=self.timeout or self.notebook_timeout,
-                notebook=self.notebook_timeout,
-                cell_output=self.max_output,
-                flood=8 * self.max_output,
-            )
-            begun = time.monotonic()
-            evidence = execute(
-                nbformat().writes(nb).encode(),
-                limits=limits,
-                cwd=resources["metadata"]["path"],
-                kernel_name=self.kernel_name or nb.metadata.get("kernelspec", {}).get("name", "python3"),
-                options={name: getattr(self, name) for name in PASSED_ON},
-                seed=self._seed(resources["nbgrader"]["assignment"], resources["nbgrader"]["student"]),
-            )
-            nb.metadata[MARK]["seconds"] = round(time.monotonic() - begun, 2)
-            for cell, ran in zip(nb.cells, parse(evidence, "evidence", outputs=True).cells, strict=True):
-                if cell.cell_type == "code":
-                    cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
-        _one_result_a_check(nb)
+        names, mark = resources["nbgrader"], nb.metadata[MARK]
+        if mark.get("problem"):
+            _show(nb, {}, mark["problem"])
+            return nb, resources
+        task = self.task(nb, names["assignment"], names["student"])
+        store = store_of(_root(self))
+        kept = store.get(task.key)
+        if kept is None or not judged_by_now(unpack(kept), task):
+            kept = perform(task, kept)
+            store.put(task.key, kept)
+        ran = unpack(kept)
+        mark["task"], mark["seconds"] = task_version(task), round(sum(ran.seconds.values()), 2)
+        codes = [cell for cell in nb.cells if cell.cell_type == "code"]
+        for cell, outputs in zip(codes, ran.outputs, strict=True):
+            cell.outputs, cell.execution_count = nbformat().from_dict(list(outputs)), None
+        _show(nb, {name: found["verdict"] for name, found in ran.verdicts.items()}, ran.stopped)
         return nb, resources
 
-    def _seed(self, lesson: str, student: str) -> int | None:
-        """The same at every regrade, another for every learner, and not to be foreseen; None without a secret."""
-        secret = class_secret(Path(self.secret_file)) if self.secret_file else ""
-        if not secret:
-            return None
-        drawn = hmac.digest(secret.encode(), f"{lesson}/{student}".encode(), "sha256")
-        return int.from_bytes(drawn[:4], "little")
+
+def _root(preprocessor: Any) -> Path:
+    """The folder of the class: nbgrader's converter, which knows it, is the parent of the exporter or ours."""
+    while preprocessor is not None and not hasattr(preprocessor, "coursedir"):
+        preprocessor = preprocessor.parent
+    return Path(preprocessor.coursedir.root if preprocessor is not None else ".")
 
 
-PASSED_ON = ("startup_timeout", "shutdown_kernel", "extra_arguments", "ipython_hist_file", "record_timing")
-assert set(PASSED_ON) <= set(NotebookClient.class_trait_names())
-
-
-def _one_result_a_check(nb: Any) -> None:
-    """Leave each check cell one output that nbgrader reads as the score that the check gave."""
-    found = {result.exercise: result for result in outcomes(nb)}
+def _show(nb: Any, verdicts: Mapping[str, Mapping[str, Any]], problem: str) -> None:
+    """Leave each check cell the one output from which nbgrader takes its score, and nothing else."""
+    v4 = nbformat().v4
     for cell in nb.cells:
         role, exercise = role_of(cell)
+        if cell.cell_type == "code" and not verdicts:
+            cell.outputs = []
         if role != "check":
             continue
-        verdicts = [output for output in cell.outputs if output.output_type == "execute_result"]
-        if found[exercise].verdict is not None:
-            cell.outputs = verdicts
+        if exercise in verdicts:
+            verdict = verdicts[exercise]
+            data = {"text/plain": str(float(verdict["score"])), VERDICT: verdict}
+            cell.outputs = [v4.new_output("execute_result", data, execution_count=1)]
         else:
-            errors = [output for output in cell.outputs if output.output_type == "error"]
-            cell.outputs = [_error("NotRun", found[exercise].message), *errors[:1]]
-
-
-def _error(name: str, value: str) -> Any:
-    return nbformat().v4.new_output("error", ename=name, evalue=value, traceback=[f"{name}: {value}"])
+            reason = problem or "This exercise was not checked."
+            cell.outputs = [v4.new_output("error", ename="NotRun", evalue=reason, traceback=[f"NotRun: {reason}"])]
 
 
 class SaveDiagnoses(NbGraderPreprocessor):

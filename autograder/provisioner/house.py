@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder import sandbox
-from autograder.sandbox import SandboxError, Walls
+from autograder.sandbox import Cgroup, SandboxError, Walls
 
 __all__ = ["Box", "House", "NoBox", "warm_house"]
 
@@ -67,14 +67,17 @@ class House:
             try:
                 with theirs:
                     sandbox.send(self._end, {}, [theirs.fileno()])
-                keeper = os.pidfd_open((await _answer(mine, "pid"))["pid"])
+                pid = (await _answer(mine, "pid"))["pid"]
+                keeper = os.pidfd_open(pid)
                 undo.callback(os.close, keeper)
+                group = sandbox.cgroup_of(pid, walls)
+                undo.callback(group.remove)
                 sandbox.send(mine, sandbox.order(walls, **order), descriptors)
                 await _answer(mine, "ready")
             except (OSError, EOFError) as error:
-                raise NoBox("the process that starts kernels died: start the kernel again") from error
+                raise NoBox("the process that starts kernels died", "start the kernel again") from error
             undo.pop_all()
-        return Box(mine, keeper)
+        return Box(mine, pid, keeper, group, walls)
 
     def close(self) -> None:
         """End the process; boxes stay."""
@@ -88,22 +91,20 @@ async def _answer(channel: socket.socket, wanted: str) -> dict[str, Any]:
     try:
         packet = sandbox.unpack(await asyncio.wait_for(loop.sock_recv(channel, sandbox.MAX_PACKET), _PATIENCE))
     except TimeoutError as error:
-        raise SandboxError(
-            f"no kernel started within {_PATIENCE} s: the machine is too busy, grade fewer at once"
-        ) from error
+        raise SandboxError(f"no kernel started within {_PATIENCE} s", "grade fewer notebooks at once") from error
     if wanted not in packet:
         kind = NoBox if packet.get("elsewhere") else SandboxError
-        raise kind(
-            packet.get("error") or f"a kernel ended before it had started: {packet.get('ended', 'nobody knows why')}"
-        )
+        how = packet.get("ended", "nobody knows why")
+        raise kind(packet.get("error", f"a kernel ended before it had started ({how})"), packet.get("remedy", ""))
     return packet
 
 
 class Box:
     """A kernel and all its processes, as the grader sees them. `why` says why it ended, once it has."""
 
-    def __init__(self, channel: socket.socket, keeper: int) -> None:
-        self._channel, self._keeper, self.why = channel, keeper, ""
+    def __init__(self, channel: socket.socket, pid: int, keeper: int, group: Cgroup, walls: Walls) -> None:
+        self.pid, self._keeper = pid, keeper  # of the process whose end is the box's end, and its descriptor
+        self._channel, self._group, self._walls, self.why = channel, group, walls, ""
 
     def running(self) -> bool:
         if not self.why and _readable(self._keeper):
@@ -141,6 +142,9 @@ class Box:
         with contextlib.suppress(OSError, EOFError):
             while True:
                 self.why = sandbox.receive(self._channel)[0].get("ended", self.why)
+        if self._group.out_of_memory():
+            self.why = self._walls.too_much_memory
+        self._group.remove()
         self._channel.close()
         os.close(self._keeper)
 

@@ -56,6 +56,11 @@ class SandboxProvisioner(KernelProvisionerBase):
     def has_process(self) -> bool:
         return self._box is not None
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the box's keeper, as seen from here."""
+        return self._box.pid if self._box is not None else None
+
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         return await super().pre_launch(cmd=[], **kwargs)
 
@@ -217,7 +222,9 @@ class _Manager(AsyncKernelManager):
     client_factory = AnyTrait(_Client)
 
     def __init__(self, provisioner: Any, **kwargs: Any) -> None:
-        super().__init__(kernel_name="python3", transport="ipc", kernel_id=str(uuid.uuid4()), **kwargs)
+        quiet = logging.getLogger(f"{__name__}.jupyter")
+        quiet.setLevel(logging.CRITICAL)  # an error is raised; Jupyter would print its traceback as well
+        super().__init__(kernel_name="python3", transport="ipc", kernel_id=str(uuid.uuid4()), log=quiet, **kwargs)
         self._kernel_spec = _spec()
         self.provisioner = provisioner(kernel_id=self.kernel_id, kernel_spec=self._kernel_spec, parent=self)
 
@@ -278,6 +285,8 @@ async def start_kernel(walls: Walls = Walls(), *, warm: bool = True, unsafe: boo
             manager.provisioner.walls, manager.provisioner.warm = walls, warm
             await manager.start_kernel()
     except BaseException:
+        if manager.ready.done():
+            manager.ready.exception()  # seen: else asyncio complains that nobody looked
         await manager.cleanup_resources()
         raise
     return manager

@@ -27,7 +27,7 @@ __all__ = ["COURSE", "main"]
 COURSE = (
     *("triton", "numpy", "torch", "torch._dynamo", "torch.optim", "torch.utils.data"),
     *("tensorflow", "keras", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "ipywidgets"),
-    *("ipykernel.kernelapp", "ipykernel.datapub", "ipykernel.comm", "IPython.core.completerlib"),
+    *("ipykernel.kernelapp", "comm"),
     *("course_lib.claims", "course_lib.datasets", "course_lib.plots", "course_lib.trust", "course_lib.widgets"),
     *("course_lib.training", "course_lib.predictions", "course_lib.quiet", "course_lib.dropout"),
 )
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         sandbox.enter(sandbox.View.of_course())
         _import(arguments[1:])
     except sandbox.SandboxError as error:
-        trouble = {"error": str(error)}
+        trouble = error.packet
     except BaseException as error:
         said = f"importing the course's libraries failed ({type(error).__name__}: {error})"
         trouble = {"error": said, "elsewhere": True}
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _import(modules: Iterable[str]) -> None:
-    """Import what is installed of `modules`. Nothing may run here that starts a thread: no forked kernel would have it."""
+    """Import what is installed of `modules`. Nothing may run that starts a thread: no forked kernel would have it."""
     for name in modules:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)

@@ -4,15 +4,20 @@ Either every wall stands, or SandboxError says which one does not and what to do
 """
 
 from .box import order, start
+from .cgroup import Cgroup, cgroup_of
 from .channel import MAX_PACKET, pair, receive, send, unpack
+from .survey import Guarantee, survey
 from .view import View, enter, environment
 from .walls import SandboxError, Walls
 
 __all__ = [
     "MAX_PACKET",
+    "Cgroup",
+    "Guarantee",
     "SandboxError",
     "View",
     "Walls",
+    "cgroup_of",
     "enter",
     "environment",
     "order",
@@ -20,5 +25,6 @@ __all__ = [
     "receive",
     "send",
     "start",
+    "survey",
     "unpack",
 ]

@@ -54,24 +54,26 @@ def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
         stage()
     except EOFError:  # the grader is gone
         os._exit(0)
+    except SystemExit as ending:
+        os._exit(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
     except BaseException as error:
         with suppress(OSError):
-            send(
-                channel,
-                {"error": str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"},
-            )
+            if not isinstance(error, SandboxError):
+                error = SandboxError(f"a kernel failed to start ({type(error).__name__}: {error})")
+            send(channel, error.packet)
         os._exit(1)
     os._exit(0)
 
 
 def _porter(channel: socket.socket, kernel: Kernel) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until IPython's kernel handles it
     flags = system.NEW_NS | system.NEW_PID | system.NEW_NET | system.NEW_IPC | system.NEW_UTS | system.NEW_CGROUP
     try:
         system.unshare(flags)
     except OSError as error:
-        raise SandboxError(f"a kernel can't get namespaces of its own ({error}): see `course doctor`") from error
+        remedy = "raise the limits under /proc/sys/user, or grade on a Linux that has all kinds of namespaces"
+        raise SandboxError(f"a kernel can't get namespaces of its own ({error})", remedy) from error
     keeper = os.fork()
     if keeper:
         send(channel, {"pid": keeper})
@@ -85,7 +87,8 @@ def _keeper(channel: socket.socket, kernel: Kernel) -> None:
     try:
         _furnish(walls)
     except OSError as error:
-        raise SandboxError(f"a kernel can't get a work folder and /proc of its own ({error})") from error
+        remedy = "in a container, leave /proc unmasked (Docker: --security-opt systempaths=unconfined)"
+        raise SandboxError(f"a kernel can't get a work folder and /proc of its own ({error})", remedy) from error
     child = os.fork()
     if not child:
         _last_stage(channel, lambda: _kernel(channel, kernel, walls, packet, descriptors))
@@ -113,7 +116,6 @@ def _kernel(
     channel: socket.socket, kernel: Kernel, walls: Walls, packet: dict[str, Any], descriptors: Sequence[int]
 ) -> None:
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     _limit(walls)
     system.no_new_privileges()
     landlock.apply((HOME, "/dev/shm"))
@@ -127,7 +129,7 @@ def _kernel(
 
 
 def _limit(walls: Walls) -> None:
-    """Limits of one process, on top of what this one holds already: it was forked from one that is full of libraries."""
+    """Limits of one process, on top of what this one holds: it was forked from one that is full of libraries."""
     held = _sizes()
     for name, soft, hard in (
         ("DATA", held["VmData"] + walls.memory, None),

@@ -57,9 +57,7 @@ def apply() -> None:
     """Put the filter on this process and all that it starts. Raises SandboxError where it can't be."""
     machine = _ARCHITECTURES.get(platform.machine())
     if machine is None:
-        raise SandboxError(
-            f"system calls can't be filtered on {platform.machine()}: grade on x86_64 or aarch64, or with unsafe=True"
-        )
+        raise SandboxError(f"system calls can't be filtered on {platform.machine()}", "grade on x86_64 or aarch64")
     program = _program(*machine[:2])
     code = b"".join(struct.pack("HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -67,9 +65,8 @@ def apply() -> None:
     try:
         system.syscall("seccomp", machine[2], ctypes.c_uint(1), ctypes.c_uint(0), head)
     except OSError as error:
-        raise SandboxError(
-            f"system calls can't be filtered ({error}): a Linux with CONFIG_SECCOMP_FILTER is needed, or unsafe=True"
-        ) from error
+        remedy = "grade on a Linux that is built with CONFIG_SECCOMP_FILTER"
+        raise SandboxError(f"system calls can't be filtered ({error})", remedy) from error
 
 
 def _program(column: int, audit: int) -> list[tuple[int, int, int, int]]:

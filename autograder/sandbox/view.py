@@ -128,7 +128,7 @@ def environment() -> dict[str, str]:
 def enter(view: View) -> None:
     """Move this process into the view, for good. Raises SandboxError where this system does not allow it."""
     if not sys.platform.startswith("linux"):
-        raise SandboxError(f"kernels can't be walled in on {sys.platform}: grade on Linux, or with unsafe=True")
+        raise SandboxError(f"kernels can't be walled in on {sys.platform}", "grade on Linux")
     try:
         os.umask(0o022)
         root = os.geteuid() == 0
@@ -149,7 +149,7 @@ def enter(view: View) -> None:
         system.unshare(system.NEW_NET | system.NEW_IPC | system.NEW_UTS)
         os.chdir(HOME)
     except OSError as error:
-        raise SandboxError(_refused(error)) from error
+        raise SandboxError(f"kernels can't be kept from this machine's files ({error})", _remedy()) from error
 
 
 def _become(user: int) -> None:
@@ -166,22 +166,25 @@ def map_user(user: int, group: int) -> None:
         Path(f"/proc/self/{name}").write_text(text)
 
 
-def _refused(error: OSError) -> str:
-    switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    most = Path("/proc/sys/user/max_user_namespaces")
-    remedy = "a Linux that lets this user make user namespaces is needed (in Docker: --security-opt seccomp=unconfined)"
-    with suppress(OSError):
-        if switch.read_text().strip() == "1":
-            remedy = f"AppArmor forbids user namespaces; allow them by `sudo sysctl -w kernel.{switch.name}=0`"
-    with suppress(OSError):
-        if most.read_text().strip() == "0":
-            remedy = "user namespaces are switched off; allow them by `sudo sysctl -w user.max_user_namespaces=10000`"
-    return f"kernels can't be kept from this machine's files ({error}): {remedy}, or unsafe=True"
+def _remedy() -> str:
+    """What lets this user make user namespaces."""
+    kernel = Path("/proc/sys")
+    for switch, bad, good in (
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu 24.04
+        ("kernel/unprivileged_userns_clone", "0", "1"),  # Debian before 11
+        ("user/max_user_namespaces", "0", "10000"),
+    ):
+        with suppress(OSError):
+            if (kernel / switch).read_text().strip() == bad:
+                return f"allow user namespaces by `sudo sysctl -w {switch.replace('/', '.')}={good}`"
+    docker = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    return f"allow this user to make user namespaces (in Docker: run with {docker})"
 
 
 def mount_private(kind: str, target: str, options: str, *, run: bool = False) -> None:
-    """A new, empty file system."""
-    system.mount(kind, target, kind, _NOSUID | _NODEV | (0 if run else _NOEXEC), options)
+    """A new file system, of which nobody else knows. Programs and libraries in it can be run only if `run`."""
+    devices = 0 if kind == "devpts" else _NODEV
+    system.mount(kind, target, kind, _NOSUID | devices | (0 if run else _NOEXEC), options)
 
 
 # ---------------------------------------------------------------- the root folder
@@ -192,7 +195,7 @@ def _build(view: View, owner: int) -> None:
     system.mount("none", "/", flags=_PRIVATE | _RECURSIVE)
     scratch = next((folder for folder in ("/tmp", "/mnt", "/media") if os.path.isdir(folder)), None)
     if scratch is None:
-        raise SandboxError("there is no folder /tmp to build a sandbox in: make it, or grade with unsafe=True")
+        raise SandboxError("there is no folder to build a sandbox in", "make /tmp")
     system.mount("tmpfs", scratch, "tmpfs", _NOSUID | _NODEV, "mode=0755,size=1m")
     os.chdir(scratch)
     os.mkdir("new")

@@ -10,7 +10,15 @@ __all__ = ["SandboxError", "Walls"]
 
 
 class SandboxError(CourseError):
-    """A guarantee of the sandbox does not hold here; the text names it and says what to do."""
+    """A guarantee of the sandbox does not hold here: `what` names it, `remedy` says what to do."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what, self.remedy = what, remedy
+
+    @property
+    def packet(self) -> dict[str, str]:
+        return {"error": self.what, "remedy": self.remedy}
 
 
 @dataclass(frozen=True)
@@ -31,3 +39,8 @@ class Walls:
     cpu_seconds: float = 600
     wall_seconds: float = 900
     output_bytes: int = 32_000_000  # one message; what the kernel sends in all is the grader's to count
+
+    @property
+    def too_much_memory(self) -> str:
+        """Why a kernel ended that took too much."""
+        return f"it used more than {self.memory / 1e9:.3g} GB of memory"

@@ -83,7 +83,7 @@ def _too_much(walls: Walls, started: float, held: int) -> str:
         return f"it used more than {walls.cpu_seconds:g} s of processor time"
     most = held + walls.memory
     if sum(map(_held, pids)) > most and sum(map(_share, pids)) > most:  # the second sum is exact, and slow
-        return f"it used more than {walls.memory / 1e9:.3g} GB of memory"
+        return walls.too_much_memory
     return ""
 
 

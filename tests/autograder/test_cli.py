@@ -164,7 +164,7 @@ def test_check_of_right_answers_exits_with_0(checkout: Path, capsys: pytest.Capt
 
 def test_check_of_a_hanging_notebook_ends(checkout: Path, capsys: pytest.CaptureFixture) -> None:
     path = mine(checkout, double="while True:\n    pass")
-    assert course("check", path, "--cell-timeout", "1") == 1
+    assert course("check", path, "--cell-timeout", "15") == 1
     assert "This cell was stopped" in " ".join(capsys.readouterr().out.split())
 
 
@@ -192,8 +192,8 @@ def test_exercises_as_json(checkout: Path, capsys: pytest.CaptureFixture) -> Non
         "lesson": tiny.LESSON,
         "title": "The double",
         "points": 3.0,
-        "criteria": [{"name": "part 0", "points": 2.0}, {"name": "part 1", "points": 1.0}],
-        "misconceptions": [],
+        "criteria": [{"name": "whole", "points": 2.0}, {"name": "half", "points": 1.0}],
+        "misconceptions": ["squared"],
         "minutes": 10,
     }
     assert rows[2]["criteria"] == [{"name": "reason", "points": 1.0}, {"name": "example", "points": 1.0}]
@@ -201,7 +201,7 @@ def test_exercises_as_json(checkout: Path, capsys: pytest.CaptureFixture) -> Non
 
 def test_exercises_as_a_table(checkout: Path, capsys: pytest.CaptureFixture) -> None:
     assert course("exercises") == 0
-    assert "tiny.square  2       10       0      The square" in capsys.readouterr().out
+    assert "tiny.square  2       10       1      The square" in capsys.readouterr().out
 
 
 ROWS = [

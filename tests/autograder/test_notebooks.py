@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_a_wrong_source_is_refused(source_file: Path, old: str, new: str, messag
 
 
 def test_a_record_that_no_cell_uses_is_refused(source_file: Path) -> None:
-    records = {**tiny.RECORDS, "tiny.more": tiny._record("more", "more", (1.0,))}
+    records = {**tiny.RECORDS, "tiny.more": replace(tiny.RECORDS["tiny.square"], id="tiny.more")}
     with pytest.raises(SourceError, match=r"'tiny.more' belongs to this lesson, but no cell uses it"):
         source_to_notebook(source_file, records)
 
