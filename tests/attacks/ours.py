@@ -52,7 +52,7 @@ class Stage:
     environment: Mapping[str, str]
 
 
-def run(attacks: Sequence[Attack], folder: Path) -> dict[str, Result]:
+def run(attacks: Sequence[Attack], folder: Path) -> Iterator[tuple[Attack, Result]]:
     """The result of each attack. What can't be put down to one of them is put down to all."""
     refuse_without_sandbox()
     with _services() as (port, name, reached):
@@ -60,36 +60,32 @@ def run(attacks: Sequence[Attack], folder: Path) -> dict[str, Result]:
         _hand_in(attacks, stage)
         watched = [Path(stage.scene.source), Path(stage.scene.host_file), *_submitted(stage.course)]
         digests, before = [_digest(path) for path in watched], _processes()
-        (said, seconds), peak = _grade(stage), 0
+        said, seconds = _grade(stage)
         time.sleep(1)
         survivors = [name for pid, name in _processes().items() if pid not in before and _hostile(name)]
         changed = [str(path) for path, was in zip(watched, digests, strict=True) if _digest(path) != was]
         scores = {row.student: row for row in gradebook.scores(LESSON, stage.course)}
         graded = {student: row.score for student, row in scores.items()}
         left = _left(stage.course)
-        return {
-            attack.id: judged(
-                attack,
-                Observed(
-                    score=graded.get(attack.who),
-                    others={name: graded.get(name) for name in (BEFORE, AFTER)},
-                    leaked=_leaked(attack, stage, scores.get(attack.who)),
-                    outlives=bool(survivors),
-                    network=bool(reached),
-                    left=tuple(left),
-                    changed=tuple(changed),
-                    markup=any(live_markup(page) for page in _pages(attack, stage.course)),
-                    seconds=round(seconds.get(attack.who, 0.0), 1),
-                    note="" if not said or attack.who in graded else said[-200:],
-                ),
+        for attack in attacks:
+            seen = Observed(
+                score=graded.get(attack.who),
+                others={name: graded.get(name) for name in (BEFORE, AFTER)},
+                leaked=_leaked(attack, stage, scores.get(attack.who)),
+                outlives=bool(survivors),
+                network=bool(reached),
+                left=tuple(left),
+                changed=tuple(changed),
+                markup=any(live_markup(page) for page in _pages(attack, stage.course)),
+                seconds=round(seconds.get(attack.who, 0.0), 1),
+                note=said,
             )
-            for attack in attacks
-        }
+            yield attack, judged(attack, seen)
 
 
 def refuse_without_sandbox() -> None:
     """Raise NoSandboxError unless every guarantee holds here."""
-    missing = [guarantee for guarantee in survey() if not guarantee.holds]
+    missing = [guarantee for guarantee in survey() if guarantee.required and not guarantee.holds]
     if missing:
         raise NoSandboxError(f"no attack may run here: {missing[0]}")
 

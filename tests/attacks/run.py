@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import stock
+from . import ours, stock
 from .attack import Attack, Result
 from .course import ROOT
 from .suite import ATTACKS
@@ -55,12 +55,13 @@ def chosen(arm: str, names: list[str]) -> list[Attack]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--arm", choices=("stock",), required=True)
+    arguments.add_argument("--arm", choices=("ours", "stock"), required=True)
     arguments.add_argument("names", nargs="*")
     options = arguments.parse_args()
     results = read(options.arm)
     with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
-        for attack, result in stock.run(chosen(options.arm, options.names), Path(folder)):
+        arm = {"ours": ours, "stock": stock}[options.arm]
+        for attack, result in arm.run(chosen(options.arm, options.names), Path(folder)):
             results[attack.id] = result
             keep(options.arm, results)
             score = "no grade" if result.score is None else f"{result.score:g}"
