@@ -39,9 +39,13 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.LimitOutput",
     "nbgrader.preprocessors.SaveAutoGrades",
     "autograder.gradebook.SaveDiagnoses",
+    "autograder.gradebook.Sanitize",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 c.Execute.timeout = 60  # seconds for one cell
 c.RunCells.secret_file = str(Path(__file__).parent / ".cases-secret")  # graded checks draw their own cases from it
 c.RunCells.notebook_timeout = 300  # seconds for all cells together
+
+# ---- feedback: nbgrader's page, in which nothing of a learner's can run
+c.GenerateFeedback.exporter_class = "autograder.gradebook.FeedbackExporter"

@@ -45,6 +45,8 @@ class _LessonType(click.ParamType):
 
 
 LESSON = _LessonType()
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 COURSE = click.option(
     "--course",
     "course_dir",
@@ -67,7 +69,8 @@ def cli(debug: bool) -> None:
     To teach:     course demo                       see a simulated class graded, start to end
                   course release LESSON             give a lesson to a class
                   course grade LESSON               grade what the class handed in
-                  course report LESSON              the class on one page
+                  course report LESSON              the class on one page, each student on another
+                  course export LESSON --to canvas  the points for a learning platform
                   course doctor                     whether strangers' code can be run safely here
     To write:     course build                      make the notebooks from their sources
                   course exercises                  what there is to solve
@@ -194,34 +197,110 @@ def release(lesson: str, course_dir: Path) -> None:
     cls=_Examples,
     short_help="Grade what a class handed in.",
     epilog="course grade 08_dropout --course ~/autumn-class\n"
-    "course grade 08_dropout --student ada --student emmy --force\ncourse grade 08_dropout --feedback",
+    "course grade 08_dropout --student ada --student emmy --force\n"
+    "course grade 08_dropout --feedback --json grades.json\n"
+    "course grade 08_dropout --scheduler tls://10.0.0.5:8786 --tls-ca ca.pem --tls-cert me.pem --tls-key me.key",
 )
 @click.argument("lesson", type=LESSON)
 @COURSE
+@click.option("--submitted", type=FOLDER, help="The folder with what was handed in, if it is not the class's own.")
 @click.option("--student", "students", multiple=True, help="Only this student; may be given more than once.")
-@click.option("--force", is_flag=True, help="Grade again what is graded already.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that run submissions; one a core unless given.")
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Run them on this Dask cluster: tls://HOST:PORT.")
+@click.option("--tls-ca", type=FILE, help="For the scheduler: who vouches for it.")
+@click.option("--tls-cert", type=FILE, help="For the scheduler: who you are.")
+@click.option("--tls-key", type=FILE, help="For the scheduler: the key of that.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every result to this file as well.")
+@click.option("--force", is_flag=True, help="Run and grade again what is graded already.")
 @click.option("--feedback", is_flag=True, help="Write the learners' feedback pages as well.")
-def grade(lesson: str, course_dir: Path, students: tuple[str, ...], force: bool, feedback: bool) -> int:
+@click.option("--unsafe", is_flag=True, help="Run submissions without a sandbox: they may do whatever you may do.")
+def grade(
+    lesson: str,
+    course_dir: Path,
+    submitted: Path | None,
+    students: tuple[str, ...],
+    workers: int | None,
+    scheduler: str,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    json_file: Path | None,
+    force: bool,
+    feedback: bool,
+    unsafe: bool,
+) -> int:
     """Grade what a class handed in: submitted/<student>/<lesson>/<lesson>.ipynb.
 
-    What is graded already stays as it is, unless its file changed; so a run that was stopped can simply be started
-    again. Scores go into nbgrader's gradebook; what an instructor entered by hand stays. The exit code is 1 if a
-    submission could not be graded.
+    Submissions run side by side, on this machine's cores or on a Dask cluster, which needs no shared disk. What is
+    graded already stays as it is, unless its file or the judge changed, and what has been run is kept; so a run that
+    was stopped can simply be started again. Scores go into nbgrader's gradebook; what an instructor entered by hand
+    stays. The exit code is 1 if a submission could not be graded.
     """
-    from autograder import gradebook
+    from autograder.progress import Bar
+
+    tls = _tls(scheduler, tls_ca, tls_cert, tls_key)
+    if scheduler and workers is not None:
+        raise CourseError("--workers is for this machine, --scheduler for another's workers: leave one out")
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise CourseError(f"cannot write {json_file}: there is no such folder")
+
+    from autograder import gradebook, grader
+
+    rows: dict[str, Any] = {}
+    bar = Bar(sys.stderr)
 
     def show(row: Any) -> None:
-        state = row.problem or ("" if row.fresh else "graded before")
+        rows[row.student] = row
         by_hand = "; an answer waits for you" if row.needs_manual_grade else ""
-        click.echo(f"{row.student:24} {_points(row.score, row.max_score):>11}  {row.seconds:5.1f} s  {state}{by_hand}")
+        line = f"{row.student:24} {_points(row.score, row.max_score):>11}  {row.seconds:5.1f} s  {row.problem}{by_hand}"
+        bar.line(lambda: click.echo(line.rstrip()))
 
-    graded = gradebook.grade(lesson, course_dir, students or None, force=force, on_graded=show)
+    opened = gradebook.open_class(course_dir, submitted=submitted, unsafe=unsafe)
+    try:
+        graded = grader.grade(
+            lesson,
+            opened,
+            students or None,
+            force=force,
+            where=grader.Where(workers, scheduler, tls),
+            on_graded=show,
+            on_progress=bar.show,
+        )
+        rows = {row.student: row for row in graded}
+    finally:
+        bar.close()
+        if json_file and rows:
+            _write(json_file, json.dumps(grader.as_data(lesson, opened, rows.values()), indent=1, ensure_ascii=False))
     if feedback:
-        pages = gradebook.feedback(lesson, course_dir, students or None)
-        click.echo(f"{len(pages)} feedback pages in {Path(course_dir) / 'feedback'}")
-    failed = [row.student for row in graded if row.problem]
-    click.echo(f"{len(graded) - len(failed)} of {len(graded)} submissions graded")
+        pages = gradebook.feedback(lesson, opened, students or None)
+        click.echo(f"{len(pages)} feedback pages in {course_dir / 'feedback'}")
+    failed = sum(bool(row.problem) for row in graded)
+    before = sum(not row.fresh and not row.problem for row in graded)
+    click.echo(
+        f"{len(graded) - failed} of {len(graded)} submissions graded" + (f", {before} of them before" if before else "")
+    )
     return FAILED if failed else 0
+
+
+def _tls(scheduler: str, *files: Path | None) -> tuple[Path, Path, Path] | None:
+    given = [file for file in files if file is not None]
+    if given and not scheduler:
+        raise CourseError("--tls-ca, --tls-cert and --tls-key are for a --scheduler")
+    if given and len(given) < len(files):
+        raise CourseError("TLS needs all three of --tls-ca, --tls-cert and --tls-key")
+    if scheduler.startswith("tls:") and not given:
+        raise CourseError(f"{scheduler} needs --tls-ca, --tls-cert and --tls-key")
+    return (given[0], given[1], given[2]) if given else None
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text + "\n", "utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @cli.command(
@@ -252,18 +331,90 @@ def demo(folder: Path, learners: int, seed: int, fresh: bool) -> int:
 
 @cli.command(
     cls=_Examples,
-    short_help="Write the page that shows a graded class.",
-    epilog="course report 08_dropout --course ~/autumn-class",
+    short_help="Write the pages that show a graded class.",
+    epilog="course report 08_dropout --course ~/autumn-class\ncourse report 08_dropout --students --median\n"
+    "course report 08_dropout --anonymous",
 )
 @click.argument("lesson", type=LESSON)
 @COURSE
-def report(lesson: str, course_dir: Path) -> None:
-    """Show a graded class: everyone's points here, and a page with the misconceptions that are about."""
-    from autograder.report import class_table, read_results, write_report
+@click.option("--students", is_flag=True, help="Write a page for each student as well, to be given to that student.")
+@click.option("--median", is_flag=True, help="Tell students the class's median; needs --students.")
+@click.option("--anonymous", is_flag=True, help="A class page without names, to be shown to others.")
+def report(lesson: str, course_dir: Path, students: bool, median: bool, anonymous: bool) -> None:
+    """Show a graded class: everyone's points here, and a page with what was misunderstood and what went wrong.
+
+    Pages go into reports/ in the class's folder. They stand alone, need no network, and can be printed.
+    """
+    if median and not students:
+        raise CourseError("--median is told on the students' pages: give --students as well")
+
+    from autograder.report import class_table, read_results, write_report, write_student_pages
 
     results = read_results(lesson, course_dir)
-    click.echo(class_table(results))
-    click.echo(f"class page: {write_report(lesson, course_dir, results=results)}")
+    if not anonymous:
+        click.echo(class_table(results))
+    pages = write_student_pages(lesson, course_dir, results=results, with_median=median) if students else {}
+    page = write_report(lesson, course_dir, results=results, pages=pages, nameless=anonymous)
+    click.echo(f"class page: {page}")
+    if pages:
+        click.echo(f"{len(pages)} students' pages in {page.parent / 'students'}")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Write the points as CSV for a learning platform.",
+    epilog="course export 08_dropout --to canvas --assignment-id 6799280 -o canvas.csv\n"
+    "course export 08_dropout --to moodle --identify idnumber -o moodle.csv\n"
+    "course export 08_dropout --to plain --bom -o points.csv",
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+@click.option(
+    "--to", "platform", type=click.Choice(["canvas", "moodle", "plain"]), required=True, help="For whom the file is."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option(
+    "--identify",
+    type=click.Choice(["email", "idnumber", "username"]),
+    help="What students are known by there: for Moodle the column (email unless given), for Canvas the login "
+    "(username, which is nbgrader's id, unless given).",
+)
+@click.option("--assignment-id", type=click.IntRange(min=1), help="Canvas's number of an assignment that is there.")
+@click.option("--bom", is_flag=True, help="Mark the file as UTF-8, so that Excel reads names right.")
+def export(
+    lesson: str,
+    course_dir: Path,
+    platform: str,
+    output: Path,
+    identify: str | None,
+    assignment_id: int | None,
+    bom: bool,
+) -> None:
+    """Write the class's points as CSV: for Canvas's gradebook, for Moodle's grade import, or as a plain table.
+
+    Names, addresses and ids come from the gradebook's roster (`nbgrader db student import`). No cell of the file is
+    taken for a formula.
+    """
+    from autograder import report
+
+    done = report.export(
+        report.read_results(lesson, course_dir),
+        platform,
+        output,
+        identify=identify,
+        assignment_id=assignment_id,
+        bom=bom,
+    )
+    click.echo(f"{done.students} students in {done.path}")
+    notes = (
+        (done.waiting, "waits for grading by hand, so these points are not final"),
+        (done.left_out, "handed in but has no grade, and is left out"),
+        (done.altered, "has an identifier that begins like a formula: it got an apostrophe; mend it after the import"),
+    )
+    for who, what in notes:
+        if who:
+            first = ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
+            click.echo(f"note: {first}: {what}", err=True)
 
 
 @cli.command(

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from autograder import exercises, gradebook, notebooks
+from autograder import exercises, gradebook, grader, notebooks
 from autograder.check import check
 from autograder.exercise import CourseError, Exercise
 from autograder.report import class_table, read_results, write_report
@@ -289,10 +289,9 @@ def main(
     say("Handing in ...")
     people = simulate(records, learners, seed)
     expected = {learner.student: _hand_in(learner, release, target, lesson) for learner in people}
-    names = {learner.student: learner.name for learner in people}
     _enrol(target, people)
 
-    say(f"Grading, a kernel for each; an endless loop is stopped after {CELL_SECONDS} s:")
+    say(f"Grading, a kernel for each, side by side; an endless loop is stopped after {CELL_SECONDS} s:")
     done = 0
 
     def show(row: gradebook.Graded) -> None:
@@ -302,10 +301,10 @@ def main(
         points = f"{row.score:5g} of {row.max_score:g}"
         say(f"  {done:3} of {learners}  {points}  {seconds}  {row.student} {row.problem}".rstrip())
 
-    gradebook.grade(lesson, target, on_graded=show)
+    grader.grade(lesson, target, on_graded=show)
     say("Writing feedback ...")
     pages = gradebook.feedback(lesson, target)
-    results = read_results(lesson, target, names)
+    results = read_results(lesson, target)
     page = write_report(lesson, target, results=results)
 
     say("")

@@ -167,7 +167,7 @@ class Store:
         return self.folder / key[:2] / f"{key}.zip"
 
     def get(self, key: str) -> bytes | None:
-        """The evidence of this key; None where there is none that can be read. A damaged file is removed."""
+        """The evidence of this key; None where there is none. A damaged file is removed. Raises CourseError."""
         try:
             data = self.path(key).read_bytes()
             unpack(data)
@@ -176,6 +176,8 @@ class Store:
         except EvidenceError:
             self.path(key).unlink(missing_ok=True)
             return None
+        except OSError as error:
+            raise CourseError(f"cannot read evidence in {self.folder}: {error.strerror}") from None
         return data
 
     def put(self, key: str, data: bytes) -> None:

@@ -9,6 +9,8 @@ The only package that imports nbgrader. What stock nbgrader would do with a bad 
                          [in the grader's own account, by tests that stand in the notebook]; each check gives one
                          number [stderr scores 0, no output scores full marks]
     SaveDiagnoses        what the check found out becomes the comment on the learner's answer
+    Sanitize             nothing in the autograded notebook can run where it is shown [a script changes grades]
+    FeedbackExporter     the page that a learner gets, closed to scripts, its formulas drawn without a network
 
 An instructor's own scores and comments are never touched: nbgrader keeps them apart from the automatic ones.
 """
@@ -19,13 +21,19 @@ from autograder.submission import nbformat
 
 nbformat()  # before nbgrader imports it the slow way
 
-from .classroom import GradebookError, LockedError  # noqa: E402
+from .classroom import Class, DatabaseError, GradebookError, LockedError, open_class  # noqa: E402
 from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
+from .pages import FeedbackExporter  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
 from .release import release  # noqa: E402
 from .results import Person, Places, Score, feedback, places, scores  # noqa: E402
+from .sanitize import Sanitize  # noqa: E402
+from .tasks import store_of  # noqa: E402
 
 __all__ = [
+    "Class",
+    "DatabaseError",
+    "FeedbackExporter",
     "GradebookError",
     "Graded",
     "LockedError",
@@ -34,15 +42,18 @@ __all__ = [
     "Places",
     "Repair",
     "RunCells",
+    "Sanitize",
     "SaveDiagnoses",
     "Score",
     "SubmissionExporter",
     "feedback",
     "grade",
+    "open_class",
     "pending",
     "places",
     "record",
     "release",
     "scores",
     "standing",
+    "store_of",
 ]

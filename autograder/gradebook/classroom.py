@@ -9,12 +9,15 @@ import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import nbgrader.api
 from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -25,6 +28,7 @@ from autograder.submission import (
 
 __all__ = [
     "Class",
+    "DatabaseError",
     "GradebookError",
     "LockedError",
     "database_error",
@@ -48,6 +52,7 @@ class Class:
 
     config: Config
     directory: CourseDirectory
+    engines: dict[str, Engine] = field(default_factory=dict, repr=False, compare=False)  # of its database, by URL
 
     @property
     def root(self) -> Path:
@@ -57,16 +62,49 @@ class Class:
         return self.root / step / student / lesson
 
     def gradebook(self) -> Gradebook:
-        return Gradebook(self.directory.db_url, self.directory.course_id)
+        with _same_engine(self):
+            return Gradebook(self.directory.db_url, self.directory.course_id)
 
 
-def open_class(course_dir: Path | str, *, with_gradebook: bool = True) -> Class:
+@contextmanager
+def _same_engine(opened: Class) -> Iterator[None]:
+    """nbgrader opens its gradebook a dozen times for one submission, and SQLAlchemy prepares all queries anew for each
+    engine: half of the time. With one engine it does so once."""
+    make = nbgrader.api.create_engine
+
+    def create(url: str, **options: Any) -> Engine:
+        if url not in opened.engines:
+            opened.engines[url] = make(url, **options)
+        return opened.engines[url]
+
+    nbgrader.api.create_engine = create
+    try:
+        yield
+    finally:
+        nbgrader.api.create_engine = make
+
+
+def open_class(
+    course_dir: Path | str | Class, *, with_gradebook: bool = True, submitted: Path | None = None, unsafe: bool = False
+) -> Class:
+    """A class's folder, read and found usable; a class that is open already, as it is. Raises GradebookError.
+
+    `submitted` is the folder with what was handed in, if not the class's own; `unsafe` is for Settings.
+    """
+    if isinstance(course_dir, Class):
+        return course_dir
     course = Path(course_dir).resolve()
     if not (course / "nbgrader_config.py").is_file():
         raise GradebookError(f"{course} is not a class's folder: it has no nbgrader_config.py")
     os.environ.update(quiet_environment())
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
+    if submitted is not None:
+        if not submitted.is_dir():
+            raise GradebookError(f"there is no folder {submitted}")
+        config.CourseDirectory.submitted_directory = str(submitted.resolve())
+    if unsafe:
+        config.Settings.unsafe = True
     opened = Class(config, CourseDirectory(config=config))
     if with_gradebook:
         path = database_of(opened)
@@ -94,8 +132,12 @@ def refuse_locked(opened: Class) -> None:
             connection.close()
 
 
-class LockedError(GradebookError):
-    pass
+class DatabaseError(GradebookError):
+    """The gradebook's database can't be used: nothing can be graded."""
+
+
+class LockedError(DatabaseError):
+    """It is in use by another process: it can be used later."""
 
 
 @contextmanager
@@ -106,17 +148,17 @@ def database_errors(opened: Class) -> Iterator[None]:
         raise database_error(opened, str(error)) from None
 
 
-def database_error(opened: Class, text: str) -> GradebookError:
+def database_error(opened: Class, text: str) -> DatabaseError:
     where = f"the gradebook {database_of(opened)}"
     if "locked" in text:
         return LockedError(
             f"{where} is in use by another process; nothing in it was changed. Try again when that is done"
         )
     if "readonly" in text or "unable to open" in text:
-        return GradebookError(f"{where} can't be written: see to its permissions and its folder's")
+        return DatabaseError(f"{where} can't be written: see to its permissions and its folder's")
     if "not a database" in text or "malformed" in text:
-        return GradebookError(f"{where} is damaged: put a backup in its place")
-    return GradebookError(f"{where} can't be used: {text.splitlines()[0]}")
+        return DatabaseError(f"{where} is damaged: put a backup in its place")
+    return DatabaseError(f"{where} can't be used: {text.splitlines()[0]}")
 
 
 def require_lesson(opened: Class, lesson: str) -> None:
@@ -137,7 +179,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     directory.assignment_id, directory.student_id = lesson, glob.escape(student)
     app = converter(coursedir=directory, config=opened.config)
     app.force = app.force or force
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _same_engine(opened):
         warnings.simplefilter("ignore")  # SQLAlchemy's, on how nbgrader uses it; nbformat's, on odd submissions
         result = capture_log(app)  # catches everything, KeyboardInterrupt too
     if result["success"]:
@@ -145,7 +187,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     text = result.get("log", "") + result["error"]
     if "KeyboardInterrupt" in result["error"]:
         raise KeyboardInterrupt
-    if "OperationalError" in text or "database is locked" in text:
+    if re.search(r"OperationalError|sqlite3\.DatabaseError|database is locked", text):
         raise database_error(opened, text if "locked" in text or "readonly" in text else _cause(text))
     if "PermissionError" in text or "NotADirectoryError" in text:
         raise GradebookError(f"cannot write: {_cause(text)}")

@@ -50,7 +50,7 @@ class Pending:
     problem: str = ""
 
 
-def standing(lesson: str, course_dir: Path | str, students: Iterable[str] | None = None) -> list[Graded]:
+def standing(lesson: str, course_dir: Path | str | Class, students: Iterable[str] | None = None) -> list[Graded]:
     """What the gradebook holds now on those who handed in, or on these `students`, by student.
 
     Raises GradebookError: no gradebook, a locked or read-only one, no such lesson, nothing handed in by a student.
@@ -62,11 +62,16 @@ def standing(lesson: str, course_dir: Path | str, students: Iterable[str] | None
     for student in wanted:
         if student not in handed_in:
             raise GradebookError(f"{student} has handed in nothing for {lesson}")
-    return [Graded(student, *_row(opened, lesson, student), fresh=False, seconds=0.0) for student in wanted]
+    rows = {}
+    with database_errors(opened), opened.gradebook() as gradebook:
+        empty = (0.0, gradebook.find_assignment(lesson).max_score, False)
+        for found in gradebook.submission_dicts(lesson):
+            rows[found["student"]] = (found["score"], found["max_score"], found["needs_manual_grade"])
+    return [Graded(student, *rows.get(student, empty), fresh=False, seconds=0.0) for student in wanted]
 
 
 def pending(
-    lesson: str, course_dir: Path | str, students: Iterable[str] | None = None, *, force: bool = False
+    lesson: str, course_dir: Path | str | Class, students: Iterable[str] | None = None, *, force: bool = False
 ) -> Iterator[Pending]:
     """Who is to be graded, each with its task, one after the other; with `force` those too who are graded already.
 
@@ -91,7 +96,7 @@ def pending(
             yield Pending(student, task, found.problem)
 
 
-def record(lesson: str, course_dir: Path | str, student: str) -> Graded:
+def record(lesson: str, course_dir: Path | str | Class, student: str) -> Graded:
     """Write a submission's grades down, by nbgrader's own Autograde; its evidence is taken from the class's store.
 
     An instructor's own scores stay. Raises LockedError where the gradebook is in use, GradebookError where nbgrader
@@ -105,7 +110,7 @@ def record(lesson: str, course_dir: Path | str, student: str) -> Graded:
 
 def grade(
     lesson: str,
-    course_dir: Path | str,
+    course_dir: Path | str | Class,
     students: Iterable[str] | None = None,
     *,
     force: bool = False,

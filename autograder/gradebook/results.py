@@ -73,7 +73,7 @@ class Score:
     person: Person = Person()
 
 
-def places(course_dir: Path | str) -> Places:
+def places(course_dir: Path | str | Class) -> Places:
     """Where the class's results are. Raises GradebookError."""
     opened = open_class(course_dir)
     names = opened.directory.autograded_directory, opened.directory.submitted_directory
@@ -81,7 +81,7 @@ def places(course_dir: Path | str) -> Places:
     return Places(database_of(opened) if in_file else None, *(opened.root / name for name in names))
 
 
-def scores(lesson: str, course_dir: Path | str) -> list[Score]:
+def scores(lesson: str, course_dir: Path | str | Class) -> list[Score]:
     """What the gradebook holds on everyone who handed the lesson in, by student. Raises GradebookError."""
     opened = open_class(course_dir)
     require_lesson(opened, lesson)
@@ -121,7 +121,7 @@ def scores(lesson: str, course_dir: Path | str) -> list[Score]:
     return sorted(rows, key=lambda row: row.student)
 
 
-def feedback(lesson: str, course_dir: Path | str, students: Iterable[str] | None = None) -> list[Path]:
+def feedback(lesson: str, course_dir: Path | str | Class, students: Iterable[str] | None = None) -> list[Path]:
     """Write each learner's feedback page from the gradebook; returns the pages. Raises GradebookError."""
     opened = open_class(course_dir)
     require_lesson(opened, lesson)

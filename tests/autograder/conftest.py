@@ -1,6 +1,7 @@
 """The tests of the machinery know the exercises of the tiny course, in this process and in those it starts."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from autograder import exercises  # before the plug-in can be found: most tests 
 sys.path.insert(0, str(Path(__file__).parent / "plugins"))
 
 
-@pytest.fixture
-def tiny_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def tiny_registered() -> Iterator[None]:
     import tiny_course as tiny
 
-    monkeypatch.setattr(exercises, "EXERCISES", {**exercises.EXERCISES, **tiny.RECORDS})
-    monkeypatch.setenv("PYTHONPATH", tiny.environment()["PYTHONPATH"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exercises, "EXERCISES", {**exercises.EXERCISES, **tiny.RECORDS})
+        patched.setenv("PYTHONPATH", tiny.environment()["PYTHONPATH"])
+        yield

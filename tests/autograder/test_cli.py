@@ -355,13 +355,57 @@ def test_demo_passes_its_options_on_and_its_exit_code_back(monkeypatch: pytest.M
     assert asked == [((Path("x"), 6, 8), {"fresh": True})]
 
 
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The report with a class of three in place of one that was graded."""
+    from sample_class import CLASS
+
+    report = importlib.import_module("autograder.report")
+    monkeypatch.setattr(report, "read_results", lambda lesson, course: CLASS)
+    return CLASS
+
+
 def test_report_shows_the_class_and_names_its_page(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    reported: Any, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    module = types.ModuleType("autograder.report")
-    module.read_results = lambda lesson, course: [lesson, course]  # type: ignore[attr-defined]
-    module.class_table = lambda results: f"table of {results[0]}"  # type: ignore[attr-defined]
-    module.write_report = lambda lesson, course, results: course / "page.html"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "autograder.report", module)
-    assert course("report", "08_dropout", "--course", "class") == 0
-    assert capsys.readouterr().out == "table of 08_dropout\nclass page: class/page.html\n"
+    assert course("report", reported.lesson, "--course", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "ann" in out and f"class page: {tmp_path}/reports/{reported.lesson}.html\n" in out
+    assert not (tmp_path / "reports" / "students").exists()
+
+
+def test_report_writes_the_students_pages_on_request(
+    reported: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert course("report", reported.lesson, "--course", str(tmp_path), "--students") == 0
+    assert f"4 students' pages in {tmp_path}/reports/students" in capsys.readouterr().out
+    assert len(list((tmp_path / "reports" / "students").glob(f"*/{reported.lesson}.html"))) == 4
+
+
+def test_report_without_names_prints_none(reported: Any, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert course("report", reported.lesson, "--course", str(tmp_path), "--anonymous") == 0
+    assert capsys.readouterr().out == f"class page: {tmp_path}/reports/{reported.lesson}-anonymous.html\n"
+
+
+def test_a_median_without_pages_to_tell_it_on_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert course("report", "08_dropout", "--median") == 2
+    assert capsys.readouterr().err == "course: --median is told on the students' pages: give --students as well\n"
+
+
+def test_export_writes_the_file_and_says_what_to_know(
+    reported: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "points.csv"
+    assert course("export", reported.lesson, "--to", "canvas", "-o", str(path)) == 0
+    assert capsys.readouterr().out == f"4 students in {path}\n"
+    assert path.read_text("utf-8").startswith('"Student","ID","SIS User ID"')
+    assert course("export", reported.lesson, "--to", "moodle", "-o", str(path)) == 2
+    assert "the gradebook has no email for ann, ben, cem and 1 more" in capsys.readouterr().err
+
+
+def test_the_platforms_of_the_command_are_those_of_the_export() -> None:
+    from autograder.report.export import IDENTIFIERS, PLATFORMS
+
+    choices = {option.name: option.type for option in cli.cli.commands["export"].params}
+    assert tuple(choices["platform"].choices) == PLATFORMS
+    assert tuple(choices["identify"].choices) == tuple(IDENTIFIERS)

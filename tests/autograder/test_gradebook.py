@@ -20,7 +20,7 @@ import tiny_course as tiny
 
 from autograder import execute, exercises, gradebook, notebooks
 from autograder.exercise import CourseError
-from autograder.gradebook import GradebookError, feedback, grade, release, scores
+from autograder.gradebook import GradebookError, feedback, grade, places, release, scores
 from autograder.judge import VISIBLE_SEEDS
 from autograder.submission import grade_id, nbformat, parse, read, role_of
 
@@ -151,7 +151,9 @@ def greedy(notebook: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def graded(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+def graded(
+    released: Path, tiny_registered: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A class with everything in it, graded once for this file."""
     course = tmp_path_factory.mktemp("all") / "class"
     shutil.copytree(released, course)
@@ -242,6 +244,26 @@ def test_scores_carry_the_misconception_for_the_report(graded: tuple) -> None:
 
 
 @pytest.mark.slow
+def test_scores_carry_what_a_report_tells_of_a_run(graded: tuple) -> None:
+    rows = by_student(scores(tiny.LESSON, graded[0]))
+    assert rows["right"].seconds > 0 and rows["right"].remarks == () and rows["right"].problem == ""
+    assert rows["right"].answers["tiny.double"] == tiny.ANSWERS["tiny.double"]
+    assert (rows["broken"].seconds, rows["broken"].problem) == (
+        None,
+        "00_tiny.ipynb is not JSON, so it is not a notebook.",
+    )
+
+
+@pytest.mark.slow
+def test_reading_scores_leaves_the_gradebooks_file_as_it_was(graded: tuple) -> None:
+    """Reports are kept until that file changes."""
+    database = places(graded[0]).database
+    before = database.stat().st_mtime_ns
+    scores(tiny.LESSON, graded[0])
+    assert database.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
 def test_feedback_shows_the_diagnosis_and_runs_nothing_of_the_learners(graded: tuple) -> None:
     pages = feedback(tiny.LESSON, graded[0], ["partial", "hostile"])
     assert [page.parent.parent.name for page in pages] == ["partial", "hostile"]
@@ -283,7 +305,7 @@ def test_an_instructors_score_and_comment_stay(course: Path) -> None:
         book.db.commit()
     grade(tiny.LESSON, course, force=True)
     (row,) = scores(tiny.LESSON, course)
-    assert row.comments["tiny.double"] == "See me."
+    assert row.comments["tiny.double"] == row.notes["tiny.double"] == "See me."
     assert row.exercises["tiny.double"] == (1.5, 3.0)
     assert row.score == 3.5
 
@@ -312,7 +334,7 @@ def test_a_run_that_was_killed_loses_nothing_and_the_next_one_ends_it(course: Pa
         config.write("\nc.Execute.timeout = 15\n")
     run = subprocess.Popen([sys.executable, "-c", GRADE, str(course)], start_new_session=True)
     waiting = course / "autograded" / "bob" / tiny.LESSON / f"{tiny.LESSON}.ipynb"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not waiting.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
