@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from autograder import gradebook
+from autograder import gradebook, serverextension
 
 HEAVY = {"torch", "tensorflow", "keras", "nbgrader", "sqlalchemy", "nbconvert", "nbformat", "distributed", "matplotlib"}
 RUN = """
@@ -48,6 +48,11 @@ def test_scores_are_read_without_kernels_and_pages() -> None:
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120, check=True)
     ours = {name for name in done.stdout.split() if name.startswith("autograder.gradebook.")}
     assert not ours & {f"autograder.gradebook.{name}" for name in ("pages", "pipeline", "sanitize", "formgrader")}
+
+
+def test_the_server_extension_does_nothing_for_learners_who_have_no_nbgrader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serverextension, "find_spec", lambda name: None)
+    serverextension._load_jupyter_server_extension(server=None)
 
 
 @pytest.mark.parametrize("name", gradebook.__all__)
