@@ -248,6 +248,12 @@ def test_an_address_with_markup_in_it_is_refused(lab: Lab, path: str) -> None:
     assert ask(lab, "GET", f"formgrader/{path}")[0] == 404
 
 
+def test_the_configuration_is_not_shown_on_a_page(lab: Lab) -> None:
+    status, page, _ = ask(lab, "GET", "formgrader/manage_assignments")
+    assert status == 200
+    assert b"secret_file" not in page  # it stands beside a database's password
+
+
 def test_a_configuration_that_a_learner_handed_in_is_not_run(lab: Lab) -> None:
     inside = urllib.parse.quote(str(lab.root / "submitted" / "eve" / tiny.LESSON))
     assert ask(lab, "GET", f"formgrader?path={inside}")[0] == 403
