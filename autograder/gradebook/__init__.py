@@ -27,7 +27,7 @@ from autograder.submission import nbformat
 PUBLIC = {
     "classroom": ("Class", "open_class"),
     "database": ("DatabaseError", "GradebookError", "LockedError"),
-    "grading": ("Graded", "Pending", "grade", "pending", "record", "standing"),
+    "grading": ("Graded", "Pending", "pending", "record", "standing"),
     "pages": ("FeedbackExporter",),
     "pipeline": ("Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"),
     "put_right": ("changes",),
