@@ -46,6 +46,11 @@ class SubmissionExporter(NotebookExporter):
             for submitted in self.parent.assignments:
                 for name in keep_plain_files(Path(submitted)):
                     self.log.warning("Removed, since it is no file: %s in %s", name, submitted)
+                try:
+                    self.parent.coursedir.get_existing_timestamp(submitted)
+                except ValueError:
+                    self.log.warning("Graded without its timestamp, which is none: %s", submitted)
+                    Path(submitted, "timestamp.txt").rename(Path(submitted, "timestamp-unreadable.txt"))
             _remove_outdated(self.parent)
 
     def from_file(self, file_stream: Any, resources: Any = None, **kwargs: Any) -> Any:
