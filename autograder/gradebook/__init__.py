@@ -21,7 +21,9 @@ from autograder.submission import nbformat
 
 nbformat()  # before nbgrader imports it the slow way
 
-from .classroom import Class, DatabaseError, GradebookError, LockedError, open_class  # noqa: E402
+from .changes import changes  # noqa: E402
+from .classroom import Class, open_class  # noqa: E402
+from .database import DatabaseError, GradebookError, LockedError  # noqa: E402
 from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
 from .pages import FeedbackExporter  # noqa: E402
 from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
@@ -46,6 +48,7 @@ __all__ = [
     "SaveDiagnoses",
     "Score",
     "SubmissionExporter",
+    "changes",
     "feedback",
     "grade",
     "open_class",

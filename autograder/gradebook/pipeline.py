@@ -98,7 +98,7 @@ class Repair(NbGraderPreprocessor):
         names = resources["nbgrader"]
         with Gradebook(names["db_url"]) as gradebook:
             given = given_in(gradebook.find_notebook(names["notebook"], names["assignment"]))
-        remarks = repair(nb, given)
+        remarks = [str(remark) for remark in repair(nb, given)]
         for remark in remarks:
             self.log.warning("%s/%s: %s", names["student"], names["notebook"], remark)
         path = Path(resources["metadata"]["path"]) / f"{names['notebook']}.ipynb"

@@ -54,7 +54,7 @@ def read_submission(content: bytes, name: str, lesson: str, given: tuple[Given, 
             raise NotebookError(f"{name} belongs to lesson {found}, not to {lesson}")
     except NotebookError as error:
         return Submitted(empty(f"{error}."), digest, problem=f"{error}.")
-    remarks = tuple(repair(notebook, given))
+    remarks = tuple(str(remark) for remark in repair(notebook, given))
     return Submitted(notebook, digest, remarks)
 
 

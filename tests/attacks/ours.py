@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -184,7 +183,11 @@ def _leaked(attack: Attack, stage: Stage, row: Any) -> tuple[str, ...]:
 
 def _pages(attack: Attack, course: Path) -> Iterator[str]:
     """The pages that show what this learner did: their feedback, and the class's report."""
-    for path in (*(course / "feedback" / attack.who).rglob("*.html"), *course.glob("*report*/**/*.html"), *course.glob("*.html")):
+    for path in (
+        *(course / "feedback" / attack.who).rglob("*.html"),
+        *course.glob("*report*/**/*.html"),
+        *course.glob("*.html"),
+    ):
         yield path.read_text(errors="replace")
 
 
@@ -210,7 +213,9 @@ def _processes() -> dict[int, str]:
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with contextlib.suppress(OSError):
-                found[int(name)] = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(name)] = (
+                    Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
     return found
 
 
