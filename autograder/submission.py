@@ -169,7 +169,7 @@ def parse(content: bytes, name: str, *, outputs: bool = False) -> Any:
     if len(content) > MAX_BYTES:
         raise NotebookError(f"{name} is larger than {MAX_BYTES / 1e6:.0f} MB: clear its outputs and save it again")
     try:
-        data = json.loads(content.decode("utf-8"))
+        data = json.loads(content.decode("utf-8-sig"))  # Windows editors put a mark first
     except (ValueError, RecursionError):
         raise NotebookError(f"{name} is not JSON, so it is not a notebook") from None
     version = data.get("nbformat") if isinstance(data, dict) else None

@@ -77,7 +77,7 @@ def run(attacks: Sequence[Attack], folder: Path) -> Iterator[tuple[Attack, Resul
                 changed=tuple(changed),
                 markup=any(live_markup(page) for page in _pages(attack, stage.course)),
                 seconds=round(seconds.get(attack.who, 0.0), 1),
-                note=said,
+                note=said if attack.who not in graded else "",
             )
             yield attack, judged(attack, seen)
 

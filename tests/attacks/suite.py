@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import boundary, controls, files, interpreter, markup, system, wire
 from .attack import Attack
 
-__all__ = ["ATTACKS", "CLASSES"]
+__all__ = ["ATTACKS", "CLASSES", "KNOWN"]
 
 MODULES = (files, interpreter, system, boundary, wire, markup, controls)
 ATTACKS: dict[str, Attack] = {attack.id: attack for module in MODULES for attack in module.ATTACKS}
@@ -17,3 +17,7 @@ CLASSES = {
     "D": "the boundary",
     "E": "honest work",
 }
+
+# What succeeds against our grader, and is said so in docs/security.md: the course's library is no secret. Whoever has it
+# run under another name in a cell has copied an answer, as if by pasting its text.
+KNOWN = {"D.source_of_package": ("points",)}
