@@ -22,7 +22,8 @@ import hostile
 import tiny_course as tiny
 
 from autograder import notebooks
-from autograder.gradebook import grade, release, scores
+from autograder.gradebook import release, scores
+from autograder.grader import grade
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow

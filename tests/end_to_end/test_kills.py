@@ -22,9 +22,6 @@ from typing import Any
 
 import psutil
 import pytest
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "autograder" / part) for part in (".", "plugins")]
-
 import tiny_course as tiny
 
 from autograder import gradebook, notebooks
