@@ -18,6 +18,7 @@ c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "lessons"
 # *.py: the lessons' sources, with all solutions, stand beside the notebooks and must not travel.
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py", ".*.part"]
+c.FormgradeExtension.debug = False  # else its first page shows this configuration, a database's password too
 
 # ---- the release
 c.GenerateAssignment.force = True  # lessons/ is committed, so it always exists; without force nothing happens

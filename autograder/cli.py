@@ -237,6 +237,7 @@ def grade(
     stays. The exit code is 1 if a submission could not be graded.
     """
     from autograder.progress import Bar
+    from autograder.remarks import summary
 
     tls = _tls(scheduler, tls_ca, tls_cert, tls_key)
     if scheduler and workers is not None:
@@ -274,6 +275,8 @@ def grade(
     if feedback:
         pages = gradebook.feedback(lesson, opened, students or None)
         click.echo(f"{len(pages)} feedback pages in {course_dir / 'feedback'}")
+    for student, remarks in gradebook.changes(lesson, opened, list(rows)).items():
+        click.echo(f"{student:24} {summary(remarks)}")
     failed = sum(bool(row.problem) for row in graded)
     before = sum(not row.fresh and not row.problem for row in graded)
     click.echo(
@@ -470,7 +473,7 @@ def _finding(row: Any) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of a Markdown table.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run.")
 @click.option("--only", multiple=True, metavar="NAME", help="Operations whose name starts so; may be given repeatedly.")
-@click.option("--write", is_flag=True, help="Keep the results as docs/benchmarks/DEVICE.json.")
+@click.option("--write", is_flag=True, help="Keep the results, as JSON and in the page, docs/benchmarks.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="For an operation."
 )
@@ -497,7 +500,9 @@ def bench(as_json: bool, device: str, only: tuple[str, ...], write: bool, second
     except ValueError as error:
         raise CourseError(str(error)) from error
     if folder:
-        click.echo(f"wrote {benchmark.save(results, folder)}", err=True)
+        path = benchmark.save(results, folder)
+        benchmark.refresh(folder.with_suffix(".md"), path)
+        click.echo(f"wrote {path} and the table in {folder.with_suffix('.md')}", err=True)
     click.echo(json.dumps(results, indent=1, ensure_ascii=False) if as_json else benchmark.table(results))
 
 

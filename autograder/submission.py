@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError
+from autograder.remarks import Remark
 
 __all__ = [
     "MARK",
@@ -49,6 +50,7 @@ MARK = "training_deep_nets"  # our key in a notebook's metadata
 VERDICT = "application/vnd.training-deep-nets.verdict+json"  # what `check` adds to its output
 ROLES = ("solution", "check", "explain", "demo", "setup")
 OUR_ERRORS = ("NotRun", "Stopped", "TimeOut")  # names of error outputs that the grader writes, as full sentences
+SCHEMA = 3  # of nbgrader's metadata
 MAX_BYTES = 50_000_000  # a submission with figures has about 1 MB
 MAX_TEXT = 2_000  # characters of a message that comes from a learner's kernel
 
@@ -167,7 +169,7 @@ def parse(content: bytes, name: str, *, outputs: bool = False) -> Any:
     if len(content) > MAX_BYTES:
         raise NotebookError(f"{name} is larger than {MAX_BYTES / 1e6:.0f} MB: clear its outputs and save it again")
     try:
-        data = json.loads(content.decode("utf-8"))
+        data = json.loads(content.decode("utf-8-sig"))  # Windows editors put a mark first
     except (ValueError, RecursionError):
         raise NotebookError(f"{name} is not JSON, so it is not a notebook") from None
     version = data.get("nbformat") if isinstance(data, dict) else None
@@ -224,7 +226,7 @@ class Given:
 
     def metadata(self) -> dict[str, Any]:
         """The metadata that nbgrader wants on this cell."""
-        options: dict[str, Any] = {"schema_version": 3, "grade_id": self.name, "task": False}
+        options: dict[str, Any] = {"schema_version": SCHEMA, "grade_id": self.name, "task": False}
         options |= {"grade": self.grade, "solution": self.solution, "locked": self.locked}
         options |= {"cell_type": self.cell_type}
         if self.grade:
@@ -263,17 +265,16 @@ def refuse_missing(notebook: Any, given: Sequence[Given], name: str) -> None:
             raise NotebookError(f"{name}: the {role} cell of exercise {exercise} is there twice; delete one of them")
 
 
-def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
+def repair(notebook: Any, given: Sequence[Given]) -> list[Remark]:
     """Make `notebook` carry every given cell once, locked ones as they were given; returns what was put right.
-
-    A remark is "<name of the cell>: <what was the matter>".
 
     All other metadata goes, since a tag such as `skip-execution` on a check would earn its points. A cell that lost
     its metadata is known again by its id, by its text, or by the function it defines. Of two copies the last counts
     and the others stay as ordinary cells. A missing check comes back after its solution; a missing solution comes
-    back as a comment, which can't overwrite an answer that moved to another cell.
+    back as a comment, which can't overwrite an answer that moved to another cell. A check that stands before its
+    answer moves behind it.
     """
-    remarks: list[str] = []
+    remarks: list[Remark] = []
     place = _places(notebook.cells, given, remarks)
     by_name = {cell.name: cell for cell in given}
     names = {index: name for name, index in place.items()}
@@ -283,11 +284,11 @@ def repair(notebook: Any, given: Sequence[Given]) -> list[str]:
         cell.metadata = nbformat().from_dict({})
         if index in names:
             _restore(cell, by_name[names[index]], remarks)
-    cells = list(notebook.cells)
+    cells = _checks_behind_answers(list(notebook.cells), remarks)
     for missing in given:
         if missing.name in place or missing.name.startswith("demo-"):
             continue
-        remarks.append(f"{missing.name}: was missing")
+        remarks.append(Remark(missing.name, "missing"))
         _insert(cells, missing)
     notebook.cells = cells
     _unique_ids(notebook.cells)
@@ -300,7 +301,7 @@ def _claimed_name(cell: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _places(cells: Sequence[Any], given: Sequence[Given], remarks: list[str]) -> dict[str, int]:
+def _places(cells: Sequence[Any], given: Sequence[Given], remarks: list[Remark]) -> dict[str, int]:
     """Which cell of the notebook is which given cell: name -> index."""
     known = {cell.name for cell in given}
     place: dict[str, int] = {}
@@ -308,7 +309,7 @@ def _places(cells: Sequence[Any], given: Sequence[Given], remarks: list[str]) ->
         name = _claimed_name(cell)
         if name in known:
             if name in place:
-                remarks.append(f"{name}: was there twice; the last one counts")
+                remarks.append(Remark(name, "copied"))
             place[name] = index
     taken = set(place.values()) | {i for i, cell in enumerate(cells) if _claimed_name(cell) in known}
     for lost in given:
@@ -316,7 +317,7 @@ def _places(cells: Sequence[Any], given: Sequence[Given], remarks: list[str]) ->
             continue
         for index in reversed(range(len(cells))):
             if index not in taken and _looks_like(cells[index], lost):
-                remarks.append(f"{lost.name}: had lost its metadata")
+                remarks.append(Remark(lost.name, "stripped"))
                 place[lost.name] = index
                 taken.add(index)
                 break
@@ -334,23 +335,41 @@ def _looks_like(cell: Any, given: Given) -> bool:
     return bool(heads & {line.split("(")[0] for line in cell.source.splitlines()})
 
 
-def _forged(cell: Any, given: Given) -> Iterator[str]:
+def _forged(cell: Any, given: Given) -> Iterator[Remark]:
     """What the cell's metadata claims that was not given so; a cell that lost its metadata claims nothing."""
     options = cell.metadata.get("nbgrader")
     if not isinstance(options, dict):
         return
     if given.grade and options.get("points") != given.points:
-        yield f"{given.name}: its points were changed"
+        yield Remark(given.name, "points")
     if any(options.get(flag) != getattr(given, flag) for flag in ("grade", "solution", "locked")):
-        yield f"{given.name}: its lock or kind was changed"
+        yield Remark(given.name, "flags")
     tags = cell.metadata.get("tags")
     if isinstance(tags, list) and "skip-execution" in tags:
-        yield f"{given.name}: was tagged to be skipped"
+        yield Remark(given.name, "tagged")
+    version = options.get("schema_version")
+    if version != SCHEMA:
+        yield Remark(given.name, "schema", str(version) if isinstance(version, int) else "none")
 
 
-def _restore(cell: Any, given: Given, remarks: list[str]) -> None:
+def _checks_behind_answers(cells: list[Any], remarks: list[Remark]) -> list[Any]:
+    """The cells, each check moved behind its answer where it stood before it."""
+    for check in [cell for cell in cells if role_of(cell)[0] == "check"]:
+        answers = [cell for cell in cells if role_of(cell) == ("solution", role_of(check)[1])]
+        if answers and _index(cells, check) < _index(cells, answers[-1]):
+            remarks.append(Remark(check.metadata.nbgrader.grade_id, "moved"))
+            del cells[_index(cells, check)]  # remove() goes by equality, and copies are equal
+            cells.insert(_index(cells, answers[-1]) + 1, check)
+    return cells
+
+
+def _index(cells: list[Any], wanted: Any) -> int:
+    return next(index for index, cell in enumerate(cells) if cell is wanted)
+
+
+def _restore(cell: Any, given: Given, remarks: list[Remark]) -> None:
     if cell.cell_type != given.cell_type:
-        remarks.append(f"{given.name}: was a {cell.cell_type} cell")
+        remarks.append(Remark(given.name, "retyped", cell.cell_type))
         cell.cell_type = given.cell_type
         if given.cell_type == "code":
             cell.pop("attachments", None)
@@ -359,7 +378,7 @@ def _restore(cell: Any, given: Given, remarks: list[str]) -> None:
             cell.pop("outputs", None)
             cell.pop("execution_count", None)
     if given.locked and cell.source != given.source:
-        remarks.append(f"{given.name}: its text was changed")
+        remarks.append(Remark(given.name, "edited"))
         cell.source = given.source
     cell.metadata = nbformat().from_dict(given.metadata())
 

@@ -19,9 +19,11 @@ __all__ = [
     "fused",
     "initializers",
     "keras_twin",
+    "layer_rules",
     "normalization",
     "optimizers",
     "plots",
+    "pooling",
     "predictions",
     "pretrained",
     "provenance",
@@ -32,4 +34,5 @@ __all__ = [
     "transfer",
     "trust",
     "widgets",
+    "windows",
 ]

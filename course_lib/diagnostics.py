@@ -23,6 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib.architectures import ElementwisePReLU, ScaledTanh
+from course_lib.training import modes_kept
 
 __all__ = [
     "ELEMENTWISE",
@@ -68,15 +69,12 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run the body, then put back every module's mode, the buffers' values and the random generators."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=list(devices)):
+        with modes_kept(model), torch.random.fork_rng(devices=list(devices)):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

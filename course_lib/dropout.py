@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from course_lib.training import evaluation
+
 __all__ = [
     "DROPOUT_LAYERS",
     "DropPath",
@@ -114,7 +116,7 @@ def spatial_dropout(x: Tensor, p: float, mask: Tensor) -> Tensor:
         raise ValueError(
             f"spatial dropout needs x (N, C, ...) and mask (N, C), got {tuple(x.shape)} and {tuple(mask.shape)}"
         )
-    return inverted_dropout(x, p, mask.reshape(*mask.shape, *[1] * (x.dim() - 2)))
+    return x * each_scale(x, p, mask)
 
 
 def drop_path(x: Tensor, p: float, mask: Tensor) -> Tensor:
@@ -126,7 +128,13 @@ def drop_path(x: Tensor, p: float, mask: Tensor) -> Tensor:
     """
     if x.dim() < 1 or mask.shape != x.shape[:1]:
         raise ValueError(f"drop path needs x (N, ...) and mask (N,), got {tuple(x.shape)} and {tuple(mask.shape)}")
-    return inverted_dropout(x, p, mask.reshape(-1, *[1] * (x.dim() - 1)))
+    return x * each_scale(x, p, mask)
+
+
+def each_scale(x: Tensor, p: float, mask: Tensor) -> Tensor:
+    """mask / (1 − p), shaped to multiply x, whose first dimensions are mask's: one pass over x, not two."""
+    scale = inverted_dropout(torch.ones_like(mask, dtype=x.dtype), p, mask)
+    return scale.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
 
 
 def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None, p: float, mask: Tensor) -> Tensor:
@@ -243,19 +251,13 @@ def mc_dropout(
     """
     if samples < 1:
         raise ValueError(f"samples has to be at least 1, but got {samples}")
-    modes = [(module, module.training) for module in model.modules()]
-    random_layers = [module for module, _ in modes if isinstance(module, layers)]
+    random_layers = [module for module in model.modules() if isinstance(module, layers)]
     if not random_layers:
         raise ValueError("the model holds no dropout layer, so every sample would be the same")
-    try:
-        model.eval()
+    with evaluation(model):
         for layer in random_layers:
             layer.train()
-        with torch.no_grad():
-            return torch.stack([model(x) for _ in range(samples)])
-    finally:
-        for module, training in modes:
-            module.training = training
+        return torch.stack([model(x) for _ in range(samples)])
 
 
 def predictive_entropy(logits: Tensor) -> Tensor:

@@ -8,6 +8,10 @@ are stacked along a first axis, (M, ...).
 Two trainers: `train_ensemble` takes any `Net` and goes through autograd; `train_mlps` is for dense nets without
 dropout, whose backward pass is written out into memory that is kept from step to step. The second is the faster by
 far where nets are small (`course bench` says by how much), and its members may differ in activation and start too.
+
+What is saved is all that a step costs besides its matrix products: most of a small batch's time, little of a large
+one's. Conv nets save nothing on a CPU, where M nets side by side are a grouped convolution that takes as long as M: for
+them an ensemble is a convenience (paired seeds, one call), not a speed-up.
 """
 
 from collections.abc import Callable, Mapping, Sequence

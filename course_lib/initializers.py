@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from course_lib.training import modes_kept
+
 __all__ = [
     "Fans",
     "LsuvStep",
@@ -408,16 +410,14 @@ def lsuv_(
         steps[layer] = LsuvStep(names[layer], variances[0], variances[-1], len(variances) - 1)
         return output
 
-    modes = [(module, module.training) for module in net.modules()]
     hooks = [m.register_forward_hook(rescale, with_kwargs=True) for m in net.modules() if isinstance(m, layers)]
     try:
-        net.eval()
-        net(x)
+        with modes_kept(net):
+            net.eval()
+            net(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
     if not steps:
         raise ValueError("no layer with weights ran: name your layer classes in `layers`")
     return tuple(steps.values())

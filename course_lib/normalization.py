@@ -101,7 +101,7 @@ def normalize_backward(
 
 # Elements of a block of examples. What a pass of the formula leaves is then still in the cache for the next one, and
 # nothing of x's size is allocated but the result. On a GPU one block is all.
-BLOCK = 2**20
+BLOCK = 2**19
 
 
 def block_length(x: Tensor) -> int:
@@ -113,31 +113,50 @@ def blocked_forward(
     x: Tensor, axes: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`normalize_forward`, block by block of examples; weight and bias don't vary along axis 0."""
-    length, n, y = block_length(x), count(x, axes), torch.empty_like(x)
-    blocks = list(zip(x.split(length), y.split(length), strict=True))
-    dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-    mean = x.mean(axes, keepdim=True, dtype=dtype)
-    if -x.dim() in axes:  # the examples share their statistics: they must be whole before any result
-        squares = sum(centre(x_block, mean).square_().sum(axes, keepdim=True) for x_block, _ in blocks)
-        var = squares / n
-        inv_std = (var + eps).rsqrt()
-        for x_block, y_block in blocks:
-            scale_and_shift(centre(x_block, mean, y_block), inv_std, weight, bias, y_block)
+    length, y = block_length(x), torch.empty_like(x)
+    if -x.dim() in axes and len(x):  # the examples share their statistics: they must be whole before any result
+        mean, var = blocked_statistics(x, axes)
+        scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
+        for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
+            centred = centre(x_block, mean, y_block)
+            kept(scaled(centred, scale, bias, centred), y_block)
         return y, mean, var
-    variances = []
-    for (x_block, y_block), m in zip(blocks, mean.split(length), strict=True):
-        centred = centre(x_block, m, y_block)
-        variances.append(centred.square().mean(axes, keepdim=True))
-        scale_and_shift(centred, (variances[-1] + eps).rsqrt(), weight, bias, y_block)
-    return y, mean, torch.cat(variances)
+    means, variances = [], []
+    for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
+        means.append(x_block.mean(axes, keepdim=True, dtype=wide(x[:0]).dtype))
+        centred = centre(x_block, means[-1], y_block)
+        variances.append(torch.linalg.vector_norm(centred, dim=axes, keepdim=True).square_().div_(count(x, axes)))
+        scale = (variances[-1] + eps).rsqrt()
+        if weight is not None and scale.numel() * weight.numel() <= x_block.numel() // 16:  # cheaper to join them
+            scale = scale * weight
+        elif weight is not None:
+            centred, scale = centred.mul_(scale), wide(weight)
+        kept(scaled(centred, scale, bias, centred), y_block)
+    return y, torch.cat(means), torch.cat(variances)
+
+
+def blocked_statistics(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`statistics`, block by block of examples: σ² is the mean of the blocks' variances plus the variance of their
+    means, each block counted by its size (Chan et al. 1979).
+    """
+    dtype, blocks = wide(x[:0]).dtype, x.split(block_length(x))
+    scratch = torch.empty_like(blocks[0], dtype=dtype)
+    means, variances = [], []
+    for block in blocks:
+        means.append(block.mean(axes, keepdim=True, dtype=dtype))
+        variances.append(centre(block, means[-1], scratch).square_().mean(axes, keepdim=True))
+    shares = [len(block) / len(x) for block in blocks]
+    mean = sum(share * m for share, m in zip(shares, means, strict=True))
+    spreads = [var + (m - mean).square() for var, m in zip(variances, means, strict=True)]
+    return mean, sum(share * spread for share, spread in zip(shares, spreads, strict=True))
 
 
 def blocked_backward(
     grad: Tensor, x: Tensor, mean: Tensor, var: Tensor, axes: tuple[int, ...], weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`normalize_backward`, block by block of examples.
+    """`normalize_backward`, block by block of examples, with c = x − μ instead of x̂ = c / √(σ² + eps).
 
-    A weight that is the same all over the axes waits until after the two sums, which then serve for dbias and dweight.
+    dx is then grad · (a weight) + c · (a slope) + (a shift), each of the three constant over most axes: two passes.
     """
     length, n, dx = block_length(x), count(x, axes), torch.empty_like(x)
     shape = mean.shape if weight is None else weight.shape
@@ -145,60 +164,71 @@ def blocked_backward(
     shared, inv_std = -x.dim() in axes, (var + eps).rsqrt()
     if varies and shared:
         return normalize_backward(grad, x, mean, var, axes, weight, eps)  # no norm of ours has such a weight
-    scale = inv_std if varies or weight is None else inv_std * weight
+    scale = inv_std if weight is None or varies else inv_std * weight
     blocks = [z.split(length) for z in (grad, x, dx)]
-    if shared:
+    scratch = torch.empty_like(x[:length], dtype=mean.dtype)
+    if shared:  # a weight that is the same all over the axes waits until after the two sums
         sum_g = grad.sum(axes, keepdim=True, dtype=mean.dtype)
         products = (
-            centre(x_block, mean).mul_(g).sum(axes, keepdim=True) for g, x_block, _ in zip(*blocks, strict=True)
+            centre(x_block, mean, scratch).mul_(g).sum(axes, keepdim=True)
+            for g, x_block, _ in zip(*blocks, strict=True)
         )
         sum_gx = sum(products) * inv_std
-        slope, mean_g = -inv_std * sum_gx / n, sum_g / n
+        slope, shift = sum_gx * inv_std * scale / -n, sum_g * scale / -n
         for g, x_block, dx_block in zip(*blocks, strict=True):
-            out = centre(x_block, mean, dx_block).mul_(slope).add_(g).sub_(mean_g).mul_(scale)
-            if out is not dx_block:
-                dx_block.copy_(out)
+            centred = centre(x_block, mean, dx_block)
+            kept(scaled(centred, slope, shift, centred).addcmul_(g, scale), dx_block)
         return dx, sum_gx.sum_to_size(shape), sum_g.sum_to_size(shape)
     dweight = dbias = 0
     # First the sums over what a weight is the same for (group norm: a channel's positions), then the weighted ones.
     inner = [axis for axis in axes if weight is None or -axis > weight.dim() or weight.shape[axis] == 1]
     blocks += [z.split(length) for z in (mean, inv_std, scale)]
     for g, x_block, dx_block, m, inv, s in zip(*blocks, strict=True):
-        x_hat = centre(x_block, m, dx_block).mul_(inv)
-        sum_g, sum_gx = wide(g), g * x_hat
+        centred, g = centre(x_block, m, dx_block), wide(g)
+        sum_g, sum_gc = g, torch.mul(g, centred, out=scratch[: len(g)])
         if inner:
-            sum_g, sum_gx = sum_g.sum(inner, keepdim=True), sum_gx.sum(inner, keepdim=True)
+            sum_g, sum_gc = sum_g.sum(inner, keepdim=True), sum_gc.sum(inner, keepdim=True)
         if weight is not None:
-            dbias, dweight = dbias + sum_g.sum_to_size(shape), dweight + sum_gx.sum_to_size(shape)
+            dbias = dbias + sum_g.sum_to_size(shape)
+            dweight = dweight + weighted_sum(sum_gc, inv, shape)
         if varies:
-            g = g * weight
-            sum_g = (sum_g * weight if inner else g).sum(axes, keepdim=True)
-            sum_gx = sum_gx.mul_(weight).sum(axes, keepdim=True)
-        out = x_hat.mul_(-sum_gx / n).add_(g).sub_(sum_g / n).mul_(s)
-        if out is not dx_block:
-            dx_block.copy_(out)
+            sum_gc = sum_gc.mul_(weight).sum(axes, keepdim=True)
+            if inner:
+                sum_g, s = (sum_g * weight).sum(axes, keepdim=True), s * weight
+            else:
+                g = torch.mul(g, weight, out=scratch[: len(g)])
+                sum_g = g.sum(axes, keepdim=True)
+        shift = sum_g * inv / -n if varies else sum_g * s / -n
+        slope = sum_gc * (inv * inv) * (inv if varies else s) / -n
+        kept(scaled(centred, slope, shift, centred).addcmul_(g, s), dx_block)
     return dx, dweight, dbias
 
 
-def centre(x: Tensor, mean: Tensor, out: Tensor | None = None) -> Tensor:
-    """x − mean in mean's dtype: in `out`, where that is of the dtype, else new."""
-    return torch.sub(x, mean, out=out) if out is not None and out.dtype == mean.dtype else x - mean
+def weighted_sum(values: Tensor, weights: Tensor, shape: Sequence[int]) -> Tensor:
+    """Σ values · weights, to that shape."""
+    if values.dim() == 2 and weights.shape[1] == 1 and len(shape) == 1:  # layer norm: one product with a matrix
+        return weights.flatten() @ values
+    return (values * weights).sum_to_size(shape)
 
 
-def scale_and_shift(
-    centred: Tensor, inv_std: Tensor, weight: Tensor | None, bias: Tensor | None, out: Tensor
-) -> Tensor:
-    """centred · inv_std · weight + bias in `out`, of x's dtype; it works in centred, which may be `out`."""
-    y = centred
-    if weight is not None and inv_std.numel() * weight.numel() <= centred.numel() // 16:  # cheaper to join them first
-        y.mul_(inv_std * weight)
-    else:
-        y.mul_(inv_std)
-        if weight is not None:
-            y.mul_(weight)
-    if bias is not None:
-        y.add_(bias)
-    return y if y is out else out.copy_(y)
+def centre(x: Tensor, mean: Tensor, memory: Tensor) -> Tensor:
+    """x − mean in mean's dtype: at the start of `memory`, where that is of the dtype, else in new memory."""
+    return torch.sub(x, mean, out=memory[: len(x)]) if memory.dtype == mean.dtype else x - mean
+
+
+def scaled(x: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor) -> Tensor:
+    """x · scale + shift in `out`, which may be x, where that is of scale's dtype, else in new memory."""
+    y = out if out.dtype == scale.dtype else torch.empty_like(x, dtype=scale.dtype)
+    if shift is None:
+        return torch.mul(x, scale, out=y)
+    if scale.shape[-1] == shift.shape[-1] == 1:  # addcmul is slow where two of its numbers serve for many
+        return torch.mul(x, scale, out=y).add_(shift)
+    return torch.addcmul(shift, x, scale, out=y)
+
+
+def kept(y: Tensor, out: Tensor) -> Tensor:
+    """`out`, with y in it."""
+    return out if y.data_ptr() == out.data_ptr() else out.copy_(y)
 
 
 def count(x: Tensor, axes: Sequence[int]) -> int:
@@ -325,13 +355,18 @@ def batch_norm_backward(
 
 
 class Inference(torch.autograd.Function):
-    """(x − mean) · inv_std · weight + bias with constants for mean and inv_std, block by block as above."""
+    """(x − mean) · inv_std · weight + bias, with constants for mean and inv_std, as x · scale + shift: one pass less.
+
+    Where |mean| is far larger than σ that loses digits, as PyTorch does, but no more than x lost when it was rounded.
+    """
 
     @staticmethod
     def forward(x, mean, inv_std, weight, bias):
+        scale = inv_std if weight is None else inv_std * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
         length, y = block_length(x), torch.empty_like(x)
         for x_block, y_block in zip(x.split(length), y.split(length), strict=True):
-            scale_and_shift(centre(x_block, mean, y_block), inv_std, weight, bias, y_block)
+            kept(scaled(x_block, scale, shift, y_block), y_block)
         return y
 
     @staticmethod
@@ -544,7 +579,11 @@ def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None =
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with parameters of normalized_shape; state_dict and options as torch.nn.LayerNorm's."""
+    """`layer_norm` with parameters of normalized_shape; state_dict and options as torch.nn.LayerNorm's.
+
+    Deliberately naive: five passes over each row forward and nine backward, where PyTorch's kernels make one or two. A
+    weight of its own for each number of a row leaves nothing to take out of the passes, as the other norms do.
+    """
 
     def __init__(
         self,

@@ -166,7 +166,8 @@ def arms(
     """One row an arm: a dot for each seed, a diamond at the mean, and a bar for the interval (low, high).
 
     Without `intervals` the bar goes from the lowest to the highest seed: let the caption say which it is.
-    `reference` draws a vertical line, such as "no effect".
+    `reference` draws a vertical line, such as "no effect". Raises PlotError where there is no arm, or a value is not
+    finite.
     """
     if not measurements:
         raise PlotError("There is no arm to draw.")
@@ -203,7 +204,8 @@ def series(
     """One line an arm through the means over seeds, in a band.
 
     `values[arm]`: (seeds, len(x)), or (len(x),) for one run. Without `intervals` (low and high, each of len(x)) the
-    band goes from the lowest to the highest seed.
+    band goes from the lowest to the highest seed. Raises PlotError where there is no arm, a value is not finite, or
+    lengths differ.
     """
     if not values:
         raise PlotError("There is no arm to draw.")
@@ -241,6 +243,7 @@ def history(run: object, *, alt: str, caption: str) -> Figure:
     """A training run by epoch: losses left and, where the run holds any, accuracies right.
 
     `run`: a mapping or a dataclass whose entries are one number an epoch, named with "loss" or "accuracy" in them.
+    Raises PlotError where there is none.
     """
     entries = {f.name: getattr(run, f.name) for f in fields(run)} if is_dataclass(run) else dict(run)
     panels = []
@@ -279,7 +282,8 @@ def grid(
 ) -> Figure:
     """Images (N, H, W) or (N, H, W, 3), uint8 or 0 to 1, in a grid under their labels.
 
-    Where `predicted` differs from the label, "✗" and what was predicted follow it.
+    Where `predicted` differs from the label, "✗" and what was predicted follow it. Raises PlotError where shapes or
+    lengths don't fit.
     """
     images = np.asarray(images)
     if images.ndim not in (3, 4) or len(images) == 0 or len(images) != len(labels):
@@ -317,7 +321,8 @@ def histograms(
 ) -> Figure:
     """One row a layer, on one x-axis: the outline of each arm's distribution, as the share of values in a bin.
 
-    `layers[layer][arm]` holds values of any shape; the axis covers all of them but the outermost 0.1%.
+    `layers[layer][arm]` holds values of any shape; the axis covers all of them but the outermost 0.1%. Raises PlotError
+    where there is no layer, or a layer without values.
     """
     if not layers or not all(layers.values()):
         raise PlotError("There is no layer, or a layer without values, to draw.")

@@ -63,16 +63,22 @@ def threads(n: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Run the body with the model in evaluation, without gradients; each module's own mode comes back after."""
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Run the body, and put each module's own mode, training or evaluation, back afterwards, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Run the body with the model in evaluation, without gradients; each module's own mode comes back after."""
+    with modes_kept(model), torch.no_grad():
+        model.eval()
+        yield
 
 
 def evaluate(

@@ -6,7 +6,6 @@ import glob
 import logging
 import os
 import re
-import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,20 +18,16 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 from traitlets.config import Config, PyFileConfigLoader
 
-from autograder.exercise import CourseError
 from autograder.submission import (
     quiet_environment,
 )
 
+from .database import Database, GradebookError
+
 __all__ = [
     "Class",
-    "DatabaseError",
-    "GradebookError",
-    "LockedError",
-    "database_error",
     "database_errors",
     "database_of",
     "handed_in_by",
@@ -41,10 +36,6 @@ __all__ = [
     "require_lesson",
     "run_converter",
 ]
-
-
-class GradebookError(CourseError):
-    """Something about the gradebook or the class's folder that a person must mend."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,10 @@ class Class:
     @property
     def root(self) -> Path:
         return Path(self.directory.root)
+
+    @property
+    def database(self) -> Database:
+        return Database(self.directory.db_url)
 
     def path(self, step: str, student: str, lesson: str) -> Path:
         return self.root / step / student / lesson
@@ -109,8 +104,8 @@ def open_class(
         config.Settings.unsafe = True
     opened = Class(config, CourseDirectory(config=config))
     if with_gradebook:
-        path = database_of(opened)
-        if opened.directory.db_url.startswith("sqlite") and not path.is_file():
+        path = opened.database.file
+        if path and not path.is_file():
             raise GradebookError(f"there is no gradebook {path}: release a lesson to the class first")
         refuse_locked(opened)
     return opened
@@ -121,46 +116,14 @@ def database_of(opened: Class) -> Path:
 
 
 def refuse_locked(opened: Class) -> None:
-    """Raise GradebookError if SQLite would not let us write now; better before the first kernel than after it."""
-    if not opened.directory.db_url.startswith("sqlite"):
-        return
-    with database_errors(opened):
-        connection = sqlite3.connect(f"file:{database_of(opened)}?mode=rw", uri=True, timeout=1)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE may_we_write (yes)")  # a read-only file lets a transaction begin
-            connection.rollback()
-        finally:
-            connection.close()
-
-
-class DatabaseError(GradebookError):
-    """The gradebook's database can't be used: nothing can be graded."""
-
-
-class LockedError(DatabaseError):
-    """It is in use by another process: it can be used later."""
+    """Raise GradebookError if the database would not let us write now."""
+    opened.database.refuse_unusable()
 
 
 @contextmanager
 def database_errors(opened: Class) -> Iterator[None]:
-    try:
+    with opened.database.errors():
         yield
-    except (sqlite3.Error, DBAPIError) as error:
-        raise database_error(opened, str(error)) from None
-
-
-def database_error(opened: Class, text: str) -> DatabaseError:
-    where = f"the gradebook {database_of(opened)}"
-    if "locked" in text:
-        return LockedError(
-            f"{where} is in use by another process; nothing in it was changed. Try again when that is done"
-        )
-    if "readonly" in text or "unable to open" in text:
-        return DatabaseError(f"{where} can't be written: see to its permissions and its folder's")
-    if "not a database" in text or "malformed" in text:
-        return DatabaseError(f"{where} is damaged: put a backup in its place")
-    return DatabaseError(f"{where} can't be used: {text.splitlines()[0]}")
 
 
 def require_lesson(opened: Class, lesson: str) -> None:
@@ -168,11 +131,15 @@ def require_lesson(opened: Class, lesson: str) -> None:
         known = [assignment.name for assignment in gradebook.assignments]
     if lesson not in known:
         has = f"it has {', '.join(known)}" if known else "it has none yet"
-        raise GradebookError(f"there is no lesson {lesson!r} in the gradebook {database_of(opened)}: {has}")
+        raise GradebookError(f"there is no lesson {lesson!r} in {opened.database}: {has}")
 
 
 def handed_in_by(opened: Class, lesson: str) -> set[str]:
     return {path.parent.name for path in (opened.root / opened.directory.submitted_directory).glob(f"*/{lesson}/")}
+
+
+def _handed_in(opened: Class, student: str) -> Path:
+    return opened.root / opened.directory.submitted_directory / student
 
 
 def run_converter(opened: Class, converter: type, lesson: str, student: str, *, force: bool = False) -> None:
@@ -181,7 +148,11 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     directory.assignment_id, directory.student_id = lesson, glob.escape(student)
     app = converter(coursedir=directory, config=opened.config)
     app.force = app.force or force
-    with warnings.catch_warnings(), _same_engine(opened):
+    with (
+        warnings.catch_warnings(),
+        _same_engine(opened),
+        opened.database.alone_with(student, _handed_in(opened, student)),
+    ):
         warnings.simplefilter("ignore")  # SQLAlchemy's, on how nbgrader uses it; nbformat's, on odd submissions
         result = capture_log(app)  # catches everything, KeyboardInterrupt too
     if result["success"]:
@@ -190,7 +161,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     if "KeyboardInterrupt" in result["error"]:
         raise KeyboardInterrupt
     if re.search(r"OperationalError|ProgrammingError|sqlite3\.DatabaseError|database is locked", text):
-        raise database_error(opened, text if "locked" in text or "readonly" in text else _cause(text))
+        raise opened.database.error(text if "locked" in text or "readonly" in text else _cause(text))
     if "PermissionError" in text or "NotADirectoryError" in text:
         raise GradebookError(f"cannot write: {_cause(text)}")
     raise GradebookError(f"{student}: {_cause(text)}" if student != "." else f"{lesson}: {_cause(text)}")

@@ -21,6 +21,7 @@ from .classroom import (
     require_lesson,
     run_converter,
 )
+from .handin import content_of, keep_plain_files
 from .pipeline import RunCells
 from .tasks import given_in, is_current, read_submission
 
@@ -88,7 +89,8 @@ def pending(
     for student in sorted(handed_in_by(opened, lesson)) if students is None else students:
         path = opened.path(opened.directory.submitted_directory, student, lesson) / f"{lesson}.ipynb"
         try:
-            found = read_submission(path.read_bytes(), path.name, lesson, given)
+            keep_plain_files(path.parent)
+            found = read_submission(content_of(path), path.name, lesson, given)
         except OSError as error:  # nbgrader says the same when it is recorded
             yield Pending(student, None, f"cannot read {path}: {error.strerror}")
             continue

@@ -28,7 +28,7 @@ BOOTSTRAP = NBGRADER / "static" / "node_modules" / "bootstrap" / "dist" / "css"
 SHOWN = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain"]  # best first
 LONGEST = 200_000  # characters of one cell of Markdown; the parser takes more than linear time on some
 STYLE = """
-#notebook .rendered_html,#notebook pre{overflow-wrap:anywhere} #notebook pre{white-space:pre-wrap}
+#notebook .rendered_html,#notebook pre{overflow-wrap:anywhere} #notebook pre{white-space:pre-wrap;word-break:normal}
 math[display=block]{overflow-x:auto;margin:.6em 0} mtd[columnalign=left]{text-align:left}
 .tdn-card{border-left:5px solid #8a8a8a;padding:.2em 1em;max-width:52em} .tdn-card.ok{border-color:#009e73}
 .tdn-card.part{border-color:#e69f00} .tdn-card.no{border-color:#d55e00} .tdn-card .head{font-weight:600}

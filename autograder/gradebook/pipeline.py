@@ -19,6 +19,7 @@ from autograder.execute import judged_by_now, perform, task_version
 from autograder.exercise import CourseError
 from autograder.submission import (
     MARK,
+    MAX_BYTES,
     VERDICT,
     NotebookError,
     grade_id,
@@ -30,6 +31,7 @@ from autograder.submission import (
     role_of,
 )
 
+from .handin import content_of, keep_plain_files
 from .tasks import Settings, digest_of, empty, given_in, is_current, read_submission, store_of
 
 __all__ = ["Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"]
@@ -41,12 +43,20 @@ class SubmissionExporter(NotebookExporter):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(self.parent, Autograde):
+            for submitted in self.parent.assignments:
+                for name in keep_plain_files(Path(submitted)):
+                    self.log.warning("Removed, since it is no file: %s in %s", name, submitted)
+                try:
+                    self.parent.coursedir.get_existing_timestamp(submitted)
+                except ValueError:
+                    self.log.warning("Graded without its timestamp, which is none: %s", submitted)
+                    Path(submitted, "timestamp.txt").rename(Path(submitted, "timestamp-unreadable.txt"))
             _remove_outdated(self.parent)
 
     def from_file(self, file_stream: Any, resources: Any = None, **kwargs: Any) -> Any:
         name = Path(file_stream.name).name
         try:
-            notebook = parse(file_stream.buffer.read(), name)
+            notebook = parse(file_stream.buffer.read(MAX_BYTES + 1), name)
             lesson, expected = lesson_of(notebook), (resources or {}).get("nbgrader", {}).get("assignment")
             if lesson and expected and lesson != expected:
                 raise NotebookError(f"{name} belongs to lesson {lesson}, not to {expected}")
@@ -68,7 +78,7 @@ def _remove_outdated(autograde: Autograde) -> None:
         if not target.is_dir():
             continue
         try:
-            content = (Path(submitted) / f"{lesson}.ipynb").read_bytes()
+            content = content_of(Path(submitted) / f"{lesson}.ipynb")
             with Gradebook(autograde.coursedir.db_url) as gradebook:
                 given = given_in(gradebook.find_notebook(lesson, lesson))
             found = read_submission(content, f"{lesson}.ipynb", lesson, given)
@@ -88,7 +98,7 @@ class Repair(NbGraderPreprocessor):
         names = resources["nbgrader"]
         with Gradebook(names["db_url"]) as gradebook:
             given = given_in(gradebook.find_notebook(names["notebook"], names["assignment"]))
-        remarks = repair(nb, given)
+        remarks = [str(remark) for remark in repair(nb, given)]
         for remark in remarks:
             self.log.warning("%s/%s: %s", names["student"], names["notebook"], remark)
         path = Path(resources["metadata"]["path"]) / f"{names['notebook']}.ipynb"

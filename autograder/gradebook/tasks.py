@@ -18,6 +18,8 @@ from autograder.execute import make_task, task_version
 from autograder.judge import VISIBLE_SEEDS
 from autograder.submission import MARK, Given, NotebookError, class_secret, lesson_of, nbformat, parse, repair, role_of
 
+from .handin import content_of
+
 __all__ = [
     "Settings",
     "Submitted",
@@ -52,7 +54,7 @@ def read_submission(content: bytes, name: str, lesson: str, given: tuple[Given, 
             raise NotebookError(f"{name} belongs to lesson {found}, not to {lesson}")
     except NotebookError as error:
         return Submitted(empty(f"{error}."), digest, problem=f"{error}.")
-    remarks = tuple(repair(notebook, given))
+    remarks = tuple(str(remark) for remark in repair(notebook, given))
     return Submitted(notebook, digest, remarks)
 
 
@@ -65,7 +67,7 @@ def empty(problem: str) -> Any:
 
 def digest_of(path: Path) -> str:
     """The digest of a file, by which a later run knows whether it changed."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(content_of(path)).hexdigest()
 
 
 def given_in(notebook: Any) -> tuple[Given, ...]:

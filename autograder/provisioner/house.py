@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +22,24 @@ from typing import Any
 from autograder import sandbox
 from autograder.sandbox import Cgroup, SandboxError, Walls
 
-__all__ = ["Box", "House", "NoBox", "warm_house"]
+__all__ = ["Bare", "Box", "House", "NoBox", "warm_house"]
 
 _PATIENCE = 180  # seconds for a house to import everything on a busy machine
+_UNSEEN = "it ended, and nobody saw why"
 
-_houses: dict[tuple[int, tuple[str, ...]], House] = {}
+_houses: dict[tuple[str, ...], House] = {}
 _lock = threading.Lock()
+
+
+def _forget() -> None:
+    """In a fork of the grader: its houses are not this process's, and its lock may be held for ever."""
+    global _lock
+    _lock = threading.Lock()
+    _houses.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class NoBox(SandboxError):
@@ -40,6 +53,7 @@ class House:
         self._end, theirs = sandbox.pair()
         with theirs:
             command = [sys.executable, "-m", "autograder.provisioner.warm", str(theirs.fileno()), *modules]
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the house)
             self._process = subprocess.Popen(
                 command,
                 env=sandbox.environment(),
@@ -48,7 +62,7 @@ class House:
                 start_new_session=True,  # Ctrl-C is for the grader
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=self._said,
             )
 
     @property
@@ -75,13 +89,19 @@ class House:
                 sandbox.send(mine, sandbox.order(walls, **order), descriptors)
                 await _answer(mine, "ready")
             except (OSError, EOFError) as error:
-                raise NoBox("the process that starts kernels died", "start the kernel again") from error
+                raise NoBox(f"the process that starts kernels died{self._last_words()}", "try again") from error
             undo.pop_all()
         return Box(mine, pid, keeper, group, walls)
+
+    def _last_words(self) -> str:
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 1000))
+        lines = self._said.read().decode(errors="replace").split("\n")
+        return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> None:
         """End the process; boxes stay."""
         self._end.close()
+        self._said.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
 
@@ -108,7 +128,7 @@ class Box:
 
     def running(self) -> bool:
         if not self.why and _readable(self._keeper):
-            self._bury("it ended, and nobody saw why")
+            self._bury(_UNSEEN)
         return not self.why
 
     def signal(self, number: int) -> None:
@@ -123,7 +143,7 @@ class Box:
                 signal.pidfd_send_signal(self._keeper, signal.SIGKILL)
             await self.wait(why)
 
-    async def wait(self, why: str = "it ended, and nobody saw why") -> None:
+    async def wait(self, why: str = _UNSEEN) -> None:
         if self.why:
             return
         loop, over = asyncio.get_running_loop(), asyncio.Event()
@@ -155,11 +175,55 @@ def _readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+class Bare:
+    """A kernel that is an ordinary process, without walls; else as a Box. Its work folder is temporary."""
+
+    def __init__(self, descriptors: Sequence[int], key: str) -> None:
+        self._folder, self.why = tempfile.TemporaryDirectory(prefix="course-unsafe-"), ""
+        quiet = {name: value for name, value in sandbox.environment().items() if name not in ("HOME", "TMPDIR", "USER")}
+        command = f"from autograder.provisioner import kernel; kernel.main({[*descriptors]})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", command],
+            env={**os.environ, **quiet},
+            cwd=self._folder.name,
+            pass_fds=descriptors,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.pid = self._process.pid
+        with self._process.stdin as order:
+            order.write(key.encode())
+
+    def running(self) -> bool:
+        code = self._process.poll()
+        if code is not None and not self.why:
+            self.why = sandbox.how_ended(code)
+        return code is None
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    async def kill(self, why: str) -> None:
+        if self.running():
+            self.why = why
+            self.signal(signal.SIGKILL)
+        await self.wait()
+
+    async def wait(self) -> None:
+        while self.running():
+            await asyncio.sleep(0.01)
+        self._folder.cleanup()
+
+
 def warm_house(modules: tuple[str, ...]) -> House:
     """This process's house for these modules, started if there is none."""
     with _lock:
-        key = (os.getpid(), modules)
-        house = _houses.get(key)
+        house = _houses.get(modules)
         if house is None or not house.alive():
-            house = _houses[key] = House(modules)
+            if house is not None:
+                house.close()
+            house = _houses[modules] = House(modules)
         return house

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["CHANNELS", "run"]
+__all__ = ["CHANNELS", "main", "run"]
 
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")  # in the order of ports and descriptors
 _KEPT = 10_000  # messages that wait for somebody to listen
@@ -22,11 +22,19 @@ def run(packet: dict[str, Any], descriptors: Sequence[int]) -> None:
     """Be the kernel, until it is told to stop."""
     atexit._clear()  # what was left there belongs to the process that this one was forked from
     tempfile.tempdir = None
-    os.environ.update(packet.get("environment", {}))
     _reseed()
     for name in [name for name in sys.modules if name.partition(".")[0] == "autograder"]:
         del sys.modules[name]
-    app = _application(packet["key"], dict(enumerate(descriptors, 1)))
+    _serve(packet["key"], descriptors, packet["walls"]["output_bytes"])
+
+
+def main(descriptors: Sequence[int]) -> None:
+    """Be a kernel without a box; the key comes on standard input."""
+    _serve(sys.stdin.read(), descriptors, sys.maxsize)
+
+
+def _serve(key: str, descriptors: Sequence[int], most: int) -> None:
+    app = _application(key, dict(enumerate(descriptors, 1)), most)
     app.initialize([])
     app.start()
     atexit._run_exitfuncs()
@@ -44,8 +52,8 @@ def _reseed() -> None:
         sys.modules["torch"].default_generator.manual_seed(seed)
 
 
-def _application(key: str, sockets: dict[int, int]) -> Any:
-    """The kernel's application; `sockets` are descriptors of listeners by their port."""
+def _application(key: str, sockets: dict[int, int], most: int) -> Any:
+    """The kernel's application; `sockets` are descriptors of listeners by port, `most` the bytes of one message."""
     import zmq
     from ipykernel import kernelapp
     from ipykernel.heartbeat import Heartbeat
@@ -58,6 +66,10 @@ def _application(key: str, sockets: dict[int, int]) -> Any:
         _heard, _kept = False, ()
 
         def _really_send(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+            if (size := sum(map(len, msg))) > most:  # the client would cut the connection
+                msg = self._instead(
+                    msg, f"[{size / 1e6:.0f} MB of output left out: at most {most / 1e6:.0f} MB may be]\n"
+                )
             if self._heard or self._check_mp_mode():
                 super()._really_send(msg, *args, **kwargs)
             elif len(self._kept) < _KEPT:
@@ -68,6 +80,13 @@ def _application(key: str, sockets: dict[int, int]) -> Any:
             self._heard, kept, self._kept = True, self._kept, ()
             for message in kept:
                 self._really_send(message)
+
+        def _instead(self, msg: list[Any], text: str) -> list[Any]:
+            """A line of output, for the cell that sent `msg`."""
+            identities, frames = self.session.feed_identities(msg)
+            parent = self.session.unpack(frames[2])  # after the signature and the header
+            stream = self.session.msg("stream", {"name": "stdout", "text": text}, parent=parent)
+            return self.session.serialize(stream, ident=identities)
 
         def _setup_pipe_in(self) -> None:
             """As in IPython's, without TCP: output of forked processes comes in here."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,19 +18,19 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import zmq
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import KernelProvisionerBase, LocalProvisioner
+from jupyter_client.provisioning import KernelProvisionerBase
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Instance
 
-from autograder import sandbox
 from autograder.provisioner import warm
-from autograder.provisioner.house import Box, House, NoBox, warm_house
+from autograder.provisioner.house import Bare, Box, House, NoBox, warm_house
 from autograder.provisioner.kernel import CHANNELS
-from autograder.sandbox import Walls
+from autograder.sandbox import SandboxError, Walls
 
 __all__ = ["SandboxProvisioner", "start_kernel", "why_ended"]
 
@@ -47,7 +45,7 @@ class SandboxProvisioner(KernelProvisionerBase):
 
     walls = Instance(Walls, args=())
     warm = Bool(True, config=True, help="Fork the kernel from a process that has imported the course's libraries.")
-    _box: Box | None = AnyTrait(None, allow_none=True)
+    _box: Box | Bare | None = AnyTrait(None, allow_none=True)
     _cold: House | None = AnyTrait(None, allow_none=True)
     _folder: _Folder | None = AnyTrait(None, allow_none=True)
     why = ""
@@ -71,7 +69,7 @@ class SandboxProvisioner(KernelProvisionerBase):
         with contextlib.ExitStack() as close:
             listeners = [close.enter_context(listener) for listener in self._folder.listen(len(CHANNELS))]
             descriptors = [listener.fileno() for listener in listeners]
-            self._box = await self._start([*descriptors], key=session.key.decode())
+            self._box = await self._start(descriptors, session.key.decode())
         self.connection_info = {
             "transport": "ipc",
             "ip": self._folder.address,
@@ -81,16 +79,16 @@ class SandboxProvisioner(KernelProvisionerBase):
         }
         return self.connection_info
 
-    async def _start(self, descriptors: list[int], **order: Any) -> Box:
+    async def _start(self, descriptors: list[int], key: str) -> Box | Bare:
         if self.warm:
             for _ in range(2):  # a house that has just died is replaced once
                 try:
-                    return await warm_house(warm.COURSE).box(self.walls, descriptors, **order)
+                    return await warm_house(warm.COURSE).box(self.walls, descriptors, key=key)
                 except NoBox as error:
                     trouble = error
             _log.warning("kernels start cold: %s", trouble)
         self._cold = await asyncio.to_thread(House)
-        return await self._cold.box(self.walls, descriptors, **order)
+        return await self._cold.box(self.walls, descriptors, key=key)
 
     async def poll(self) -> int | None:
         if self._box is None or not self._box.running():
@@ -143,6 +141,8 @@ class _Folder:
     _sweeping = threading.Lock()
 
     def __init__(self) -> None:
+        import fcntl  # not at the top: Windows has none
+
         with _Folder._sweeping:
             if not _Folder._swept:
                 sweep()
@@ -175,6 +175,8 @@ class _Folder:
 
 def sweep() -> None:
     """Remove the folders that a killed grader left behind."""
+    import fcntl
+
     for place in {tempfile.gettempdir(), "/tmp"}:
         for folder in Path(place).glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -220,6 +222,12 @@ class _Manager(AsyncKernelManager):
     """With the client above; and the provisioner is given, not looked up."""
 
     client_factory = AnyTrait(_Client)
+    most_bytes = Walls().output_bytes  # of one message
+
+    def client(self, **kwargs: Any) -> AsyncKernelClient:
+        client = super().client(**kwargs)
+        client.context.setsockopt(zmq.MAXMSGSIZE, self.most_bytes)  # for the sockets that it will make
+        return client
 
     def __init__(self, provisioner: Any, **kwargs: Any) -> None:
         quiet = logging.getLogger(f"{__name__}.jupyter")
@@ -234,38 +242,9 @@ def _spec() -> KernelSpec:
     return KernelSpec(argv=argv, display_name="Python 3", language="python", interrupt_mode="signal")
 
 
-class _Plain(LocalProvisioner):
-    """An ordinary process: no walls. It remembers why it ended, and its folder goes with it."""
-
-    why = ""
-    _folder: tempfile.TemporaryDirectory[str] | None = None
-
-    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="course-unsafe-")
-        self.parent.connection_file = f"{self._folder.name}/k.json"
-        return await super().pre_launch(**kwargs)
-
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        self.why = ""
-        return await super().launch_kernel(cmd, **kwargs)
-
-    async def poll(self) -> int | None:
-        code = await super().poll()
-        if code is not None and not self.why:
-            self.why = f"it was ended by signal {-code}" if code < 0 else f"it ended itself with exit code {code}"
-        return code
-
-    async def kill(self, restart: bool = False) -> None:
-        self.why = self.why or ENDED_BY_US
-        await super().kill(restart)
-        if self.process is not None:
-            await asyncio.to_thread(self.process.wait)
-
-    async def cleanup(self, restart: bool = False) -> None:
-        await super().cleanup(restart)
-        if self._folder is not None and not restart:
-            self._folder.cleanup()
-            self._folder = None
+class _UnsafeProvisioner(SandboxProvisioner):
+    async def _start(self, descriptors: list[int], key: str) -> Bare:
+        return await asyncio.to_thread(Bare, descriptors, key)
 
 
 async def start_kernel(walls: Walls = Walls(), *, warm: bool = True, unsafe: bool = False) -> AsyncKernelManager:
@@ -275,15 +254,15 @@ async def start_kernel(walls: Walls = Walls(), *, warm: bool = True, unsafe: boo
     SandboxError where a wall can't be put up. `unsafe=True` starts an ordinary process of this user instead, which
     can do whatever this user can.
     """
-    manager = _Manager(_Plain if unsafe else SandboxProvisioner)
+    if not hasattr(socket, "AF_UNIX"):
+        raise SandboxError(
+            f"kernels for grading can't be started on {sys.platform}", "grade on Linux (on Windows: in WSL)"
+        )
+    manager = _Manager(_UnsafeProvisioner if unsafe else SandboxProvisioner)
+    manager.most_bytes = walls.output_bytes
+    manager.provisioner.walls, manager.provisioner.warm = walls, warm
     try:
-        if unsafe:
-            quiet = {key: value for key, value in sandbox.environment().items() if key not in ("HOME", "TMPDIR")}
-            folder = tempfile.gettempdir()
-            await manager.start_kernel(env={**os.environ, **quiet}, cwd=folder, stderr=subprocess.DEVNULL)
-        else:
-            manager.provisioner.walls, manager.provisioner.warm = walls, warm
-            await manager.start_kernel()
+        await manager.start_kernel()
     except BaseException:
         if manager.ready.done():
             manager.ready.exception()  # seen: else asyncio complains that nobody looked

@@ -20,18 +20,17 @@ from typing import Any
 
 from autograder import sandbox
 from autograder.provisioner.kernel import run
-from autograder.sandbox import system
 
 __all__ = ["COURSE", "main"]
 
 COURSE = (
     *("triton", "numpy", "torch", "torch._dynamo", "torch.optim", "torch.utils.data"),
     *("tensorflow", "keras", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "ipywidgets"),
-    *("ipykernel.kernelapp", "comm"),
+    *("ipykernel.kernelapp", "ipykernel.debugger", "IPython.core.completerlib", "IPython.extensions.storemagic"),
+    "tornado.platform.asyncio",
     *("course_lib.claims", "course_lib.datasets", "course_lib.plots", "course_lib.trust", "course_lib.widgets"),
     *("course_lib.training", "course_lib.predictions", "course_lib.quiet", "course_lib.dropout"),
 )
-_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> None:
@@ -58,30 +57,35 @@ def _import(modules: Iterable[str]) -> None:
     for name in modules:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
+    for module in list(sys.modules.values()):
+        hasattr(module, "__file__")  # IPython's kernel will ask each, and some load themselves only then
     gc.collect()
     gc.freeze()  # else the next collection would write to every object, and no page would stay shared
 
 
 def _serve(control: socket.socket, grader: int, trouble: dict[str, Any]) -> None:
-    system.prctl(_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, _bury)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(grader, select.POLLIN)
-    while True:
-        ready = dict(poll.poll())
-        if grader in ready:
-            return
+    while grader not in dict(poll.poll()):
         try:
             _, descriptors = sandbox.receive(control)
         except EOFError:
             return
         for descriptor in descriptors:
-            with socket.socket(fileno=descriptor) as channel:
-                if refusal := trouble or _threads():
-                    sandbox.send(channel, refusal)
-                else:
-                    sandbox.start(channel, run)
+            with socket.socket(fileno=descriptor) as channel, suppress(BrokenPipeError):
+                _open_box(channel, grader, trouble or _threads())
+
+
+def _open_box(channel: socket.socket, grader: int, refusal: dict[str, Any]) -> None:
+    try:
+        if refusal:
+            sandbox.send(channel, refusal)
+        else:
+            sandbox.start(channel, run, grader)
+    except sandbox.SandboxError as error:
+        sandbox.send(channel, error.packet)
 
 
 def _bury(*_: object) -> None:

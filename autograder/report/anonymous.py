@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import random
 import re
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
+from .measures import mistakes
 from .results import ClassResults, ExerciseResult, StudentResult
 
 __all__ = ["anonymous"]
@@ -18,17 +20,22 @@ GONE = "[…]"
 def anonymous(results: ClassResults, draw: random.Random | None = None) -> ClassResults:
     """The same results without names, ids and addresses, in an order that is drawn anew each time.
 
-    Messages are those that learners may read. Code is shown for misconceptions alone, without comments and
-    docstrings; a name that is spelled as a variable's stays, unless it is the learner's whole id.
+    Messages are those that learners may read. Code stays where it is a misconception's example, without comments and
+    docstrings; a name that is spelled as a variable's stays in it, unless it is the learner's whole id.
     """
+    examples = {(mistake.student.student, mistake.example.exercise) for mistake in mistakes(results)}
     students = list(results.students)
     (draw or random.SystemRandom()).shuffle(students)
     width = len(str(len(students)))
-    changed = (_student(student, f"Learner {number:0{width}}") for number, student in enumerate(students, 1))
-    return replace(results, students=tuple(changed))
+    return replace(
+        results,
+        students=tuple(
+            _student(student, f"Learner {number:0{width}}", examples) for number, student in enumerate(students, 1)
+        ),
+    )
 
 
-def _student(student: StudentResult, label: str) -> StudentResult:
+def _student(student: StudentResult, label: str, examples: Set[tuple[str, str]]) -> StudentResult:
     names = (student.student, student.name, student.first_name, student.last_name, student.email, student.lms_user_id)
     known = {name for name in (*names, *re.split(r"[\W_]+", " ".join(names))) if len(name) > 2 or not name.isascii()}
     hide = _any_of(known - {""})
@@ -39,7 +46,7 @@ def _student(student: StudentResult, label: str) -> StudentResult:
             message=hide.sub(GONE, one.advice),
             advice=hide.sub(GONE, one.advice),
             next_step=hide.sub(GONE, one.next_step),
-            answer=id_alone.sub(GONE, _code(one, hide)),
+            answer=id_alone.sub(GONE, _code(one, hide)) if (student.student, one.exercise) in examples else "",
             note="",
         )
         for one in student.exercises
@@ -62,9 +69,7 @@ def _any_of(texts: set[str]) -> re.Pattern[str]:
 
 
 def _code(result: ExerciseResult, hide: re.Pattern[str]) -> str:
-    """The answer, written anew from its syntax tree; "" of an answer that needs no example, or is not Python."""
-    if not result.misconception:
-        return ""
+    """The answer, written anew from its syntax tree; "" where it is not Python."""
     try:
         return ast.unparse(_WithoutNames(hide).visit(ast.parse(result.answer)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep for the parser

@@ -90,8 +90,12 @@ def export(
         len(results.graded),
         tuple(student.student for student in results if not student.max_score),
         tuple(s.student for s in results.graded if any(one.status == "by hand" for one in s.exercises)),
-        tuple(s.student for s in results.graded if platform != "plain" and neutral(known_as(s)) != known_as(s)),
+        tuple(s.student for s in results.graded if platform != "plain" and _altered(s, known_as)),
     )
+
+
+def _altered(student: StudentResult, known_as: Callable[[StudentResult], str]) -> bool:
+    return any(neutral(id) != id for id in (known_as(student), student.lms_user_id))
 
 
 def _require(students: Iterable[StudentResult], known_as: Callable[[StudentResult], str], identify: str) -> None:
@@ -138,8 +142,11 @@ def feedback(student: StudentResult) -> str:
 
 
 def _told(one: ExerciseResult) -> str:
-    waits = "waits for a person" if one.status == "by hand" else ""
-    said = " ".join(filter(None, (waits, one.advice, one.next_step, one.note)))
+    if one.status == "not run":  # why, stands among the failures
+        said = "not checked"
+    else:
+        waits = "waits for a person" if one.status == "by hand" else ""
+        said = " ".join(filter(None, (waits, one.advice, one.next_step, one.note)))
     return f"{one.exercise}, {one.score:g} of {one.max_score:g}" + (f": {said}" if said else "")
 
 

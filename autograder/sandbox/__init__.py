@@ -9,6 +9,7 @@ from .channel import MAX_PACKET, pair, receive, send, unpack
 from .survey import Guarantee, survey
 from .view import View, enter, environment
 from .walls import SandboxError, Walls
+from .watch import how_ended
 
 __all__ = [
     "MAX_PACKET",
@@ -20,6 +21,7 @@ __all__ = [
     "cgroup_of",
     "enter",
     "environment",
+    "how_ended",
     "order",
     "pair",
     "receive",

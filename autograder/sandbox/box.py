@@ -1,8 +1,7 @@
 """One kernel's box: forked from a process that has entered the view, with namespaces and walls of its own.
 
-    house (in the view) ── fork ─▶ porter: new namespaces; tells the grader the keeper's process id, and ends
-                                     └─ fork ─▶ keeper, pid 1 of the box: work folder, /proc, then watches
-                                                  └─ fork ─▶ kernel: no capability, limits, Landlock, seccomp
+    house (in the view) ── fork into new namespaces ─▶ keeper, pid 1 of the box: work folder, /proc; then it watches
+                                                         └─ fork ─▶ kernel: no capability, limits, Landlock, seccomp
 
 The keeper's end, for whatever reason, ends every process of the box.
 """
@@ -10,7 +9,6 @@ The keeper's end, for whatever reason, ends every process of the box.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -36,16 +34,25 @@ def order(walls: Walls, **more: Any) -> dict[str, Any]:
     return {"walls": asdict(walls), **more}
 
 
-def start(channel: socket.socket, kernel: Kernel) -> int:
-    """Fork a box; the porter's process id. What becomes of it the grader hears by the channel's other end.
+def start(channel: socket.socket, kernel: Kernel, grader: int) -> int:
+    """Fork a box; the keeper's process id. What becomes of it the grader hears by the channel's other end.
 
-    Packets from the box: {"pid"} of the keeper, who waits for the `order`; {"ready"}: every wall stands and the kernel
+    The box ends when the channel does, and with the process that the descriptor `grader` stands for: a fork of the
+    grader would keep the channel open.
+
+    Packets to the grader: {"pid"} of the keeper, who waits for the `order`; {"ready"}: every wall stands and the kernel
     runs; {"ended"}: why it ended. {"error"} instead of any of them: a wall does not stand, nothing runs.
     """
-    porter = os.fork()
-    if not porter:
-        _last_stage(channel, lambda: _porter(channel, kernel))
-    return porter
+    flags = system.NEW_NS | system.NEW_PID | system.NEW_NET | system.NEW_IPC | system.NEW_UTS | system.NEW_CGROUP
+    try:
+        keeper = system.fork(flags)
+    except OSError as error:
+        remedy = "raise the limits under /proc/sys/user, or grade on a Linux that has all kinds of namespaces"
+        raise SandboxError(f"a kernel can't get namespaces of its own ({error})", remedy) from error
+    if not keeper:
+        _last_stage(channel, lambda: _keeper(channel, kernel, grader))
+    send(channel, {"pid": keeper})
+    return keeper
 
 
 def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
@@ -65,23 +72,9 @@ def _last_stage(channel: socket.socket, stage: Callable[[], None]) -> NoReturn:
     os._exit(0)
 
 
-def _porter(channel: socket.socket, kernel: Kernel) -> None:
+def _keeper(channel: socket.socket, kernel: Kernel, grader: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until IPython's kernel handles it
-    flags = system.NEW_NS | system.NEW_PID | system.NEW_NET | system.NEW_IPC | system.NEW_UTS | system.NEW_CGROUP
-    try:
-        system.unshare(flags)
-    except OSError as error:
-        remedy = "raise the limits under /proc/sys/user, or grade on a Linux that has all kinds of namespaces"
-        raise SandboxError(f"a kernel can't get namespaces of its own ({error})", remedy) from error
-    keeper = os.fork()
-    if keeper:
-        send(channel, {"pid": keeper})
-    else:
-        _last_stage(channel, lambda: _keeper(channel, kernel))
-
-
-def _keeper(channel: socket.socket, kernel: Kernel) -> None:
     packet, descriptors = receive(channel)
     walls = Walls(**packet["walls"])
     try:
@@ -94,8 +87,8 @@ def _keeper(channel: socket.socket, kernel: Kernel) -> None:
         _last_stage(channel, lambda: _kernel(channel, kernel, walls, packet, descriptors))
     system.renounce_capabilities()
     system.dumpable(False)
-    close_others(channel.fileno())
-    watch(channel, child, walls)
+    close_others(channel.fileno(), grader)
+    watch(channel, child, walls, grader)
 
 
 def _furnish(walls: Walls) -> None:
@@ -130,6 +123,8 @@ def _kernel(
 
 def _limit(walls: Walls) -> None:
     """Limits of one process, on top of what this one holds: it was forked from one that is full of libraries."""
+    import resource  # not at the top: Windows has none
+
     held = _sizes()
     for name, soft, hard in (
         ("DATA", held["VmData"] + walls.memory, None),

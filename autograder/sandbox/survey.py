@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -140,6 +139,8 @@ def _filter() -> str:
 
 
 def _limits() -> str:
+    import resource  # not at the top: Windows has none
+
     unlimited = [
         name
         for name in ("DATA", "AS", "NPROC", "NOFILE", "FSIZE", "CPU")
@@ -183,4 +184,4 @@ def look(descriptor: int) -> None:
     except SandboxError as error:
         channel.send(end, error.packet)
     else:
-        os.waitpid(start(end, _look_about), 0)
+        os.waitpid(start(end, _look_about, os.pidfd_open(os.getppid())), 0)

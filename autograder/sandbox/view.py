@@ -104,7 +104,7 @@ def _package(name: str) -> list[str]:
 
 
 def _installed(folder: str) -> bool:
-    return Path(folder).parent.name in ("site-packages", "dist-packages")
+    return str(Path(folder).parent) in (*site.getsitepackages(), site.getusersitepackages())
 
 
 def environment() -> dict[str, str]:
@@ -129,9 +129,10 @@ def enter(view: View) -> None:
     """Move this process into the view, for good. Raises SandboxError where this system does not allow it."""
     if not sys.platform.startswith("linux"):
         raise SandboxError(f"kernels can't be walled in on {sys.platform}", "grade on Linux")
+    remedy = _remedy()
     try:
         os.umask(0o022)
-        root = os.geteuid() == 0
+        root = os.geteuid() == 0 and _has_user(_OUTSIDE)  # not the root of a user namespace with nobody else in it
         if root and not system.capabilities() & _SYS_ADMIN:  # in a container that gives its root nothing
             _become(_OUTSIDE)
             root = False
@@ -149,7 +150,12 @@ def enter(view: View) -> None:
         system.unshare(system.NEW_NET | system.NEW_IPC | system.NEW_UTS)
         os.chdir(HOME)
     except OSError as error:
-        raise SandboxError(f"kernels can't be kept from this machine's files ({error})", _remedy()) from error
+        raise SandboxError(f"kernels can't be kept from this machine's files ({error})", remedy) from error
+
+
+def _has_user(user: int) -> bool:
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    return any(int(first) <= user < int(first) + int(count) for first, _, count in map(str.split, lines))
 
 
 def _become(user: int) -> None:

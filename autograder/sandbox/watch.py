@@ -14,14 +14,13 @@ from contextlib import suppress
 from .channel import receive, send
 from .walls import Walls
 
-__all__ = ["watch"]
+__all__ = ["how_ended", "watch"]
 
 _INTERVAL = 0.1  # seconds between two looks
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def watch(channel: socket.socket, kernel: int, walls: Walls) -> None:
-    """Until the kernel ends, or has to. Returning ends every process of the box."""
+def watch(channel: socket.socket, kernel: int, walls: Walls, grader: int) -> None:
+    """Until the kernel or the grader ends, or the kernel has to. Returning ends every process of the box."""
     gc.disable()
     started = time.monotonic()
     held = _held(kernel)
@@ -29,13 +28,16 @@ def watch(channel: socket.socket, kernel: int, walls: Walls) -> None:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(ended, select.POLLIN)
+    poll.register(grader, select.POLLIN)
     next_look = started
     while True:
         ready = dict(poll.poll(max(0.0, next_look - time.monotonic()) * 1000))
         if ended in ready:
-            return _say(channel, _how(os.waitpid(kernel, 0)[1]))
+            return _say(channel, how_ended(os.waitstatus_to_exitcode(os.waitpid(kernel, 0)[1])))
+        if grader in ready:
+            return None
         if channel.fileno() in ready:
-            _obey(channel, kernel)  # EOFError: the grader is gone
+            _obey(channel, kernel)  # EOFError: the grader wants no more of it
         if time.monotonic() >= next_look:
             next_look = time.monotonic() + _INTERVAL
             _reap(kernel)
@@ -63,15 +65,15 @@ def _reap(kernel: int) -> None:
             os.waitpid(found.si_pid, os.WNOHANG)
 
 
-def _how(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU:
-            return "it used up its processor time"
-        with suppress(ValueError):
-            return f"it was ended by signal {number} ({signal.Signals(number).name})"
-        return f"it was ended by signal {number}"
-    return f"it ended itself with exit code {os.waitstatus_to_exitcode(status)}"
+def how_ended(code: int) -> str:
+    """What an exit code says, where a negative one is a signal."""
+    if code >= 0:
+        return f"it ended itself with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        return f"it was ended by signal {-code}"
+    return "it used up its processor time" if name == "SIGXCPU" else f"it was ended by signal {-code} ({name})"
 
 
 def _too_much(walls: Walls, started: float, held: int) -> str:
@@ -94,7 +96,7 @@ def _cpu_seconds(pid: int) -> float:
             fields = stat.read().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return sum(map(int, fields[11:15])) / _TICKS
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _held(pid: int) -> int:

@@ -4,6 +4,7 @@
 """
 
 from course_lib.bench.operations import OPERATIONS
+from course_lib.bench.page import part, refresh, refreshed
 from course_lib.bench.report import run, save, select, table
 from course_lib.bench.timing import Arms, Operation, Timing, copy_bandwidth, measure
 
@@ -14,6 +15,9 @@ __all__ = [
     "Timing",
     "copy_bandwidth",
     "measure",
+    "part",
+    "refresh",
+    "refreshed",
     "run",
     "save",
     "select",

@@ -47,7 +47,7 @@ def pair(
     forward: float,
     backward: float,
     more: Sequence[tuple[int, ...]] = (),
-    naive: tuple[bool, bool] = (False, False),
+    naive: tuple[str, str] = ("", ""),
     comparable: bool = True,
     devices: tuple[str, ...] = ("cpu", "cuda"),
 ) -> tuple[Operation, Operation]:
@@ -124,22 +124,23 @@ TORCH_ACTIVATIONS: dict[str, tuple[str, Function]] = {
 }
 
 
-def is_naive(function: Callable[..., Any]) -> bool:
-    """Whether its docstring says so, and not only for some options."""
-    return re.search(r"Deliberately naive(?! for)", function.__doc__ or "") is not None
+def naive_because(function: Callable[..., Any]) -> str:
+    """Why it is naive on purpose, as its docstring says; empty where it is not, or for some options only."""
+    said = re.search(r"Deliberately naive(?! for)[:,] (.*?)[.](\s|$)", function.__doc__ or "", re.DOTALL)
+    return " ".join(said[1].split()) if said else ""
 
 
 def activation(name: str) -> tuple[Operation, Operation]:
     against, theirs = TORCH_ACTIVATIONS[name]
     ours = activations.ACTIVATIONS[name]
-    naive = (is_naive(ours.value), is_naive(ours.derivative))
+    naive = (naive_because(ours.value), naive_because(ours.derivative))
     make = (constant(ours.value), constant(theirs))
     return pair(f"activations.{name}", against, *make, IMAGES, forward=2, backward=3, naive=naive)
 
 
 def rowwise(name: str) -> tuple[Operation, Operation]:
     value, derivative = getattr(activations, name), getattr(activations, f"{name}_backward")
-    naive = (is_naive(value), is_naive(derivative))
+    naive = (naive_because(value), naive_because(derivative))
     make = (constant(partial(value, dim=-1)), constant(partial(getattr(F, name), dim=-1)))
     return pair(f"activations.{name}", f"F.{name}(x, -1)", *make, LOGITS, forward=2, backward=3, naive=naive)
 
@@ -149,13 +150,13 @@ ACTIVATIONS = (
     *pair(
         "activations.prelu",
         "F.prelu(x, alpha)",
-        constant(activations.prelu),
-        constant(F.prelu),
+        constant(lambda x, alpha: activations.prelu(x, alpha.tanh())),  # slopes below 1, as nets have them
+        constant(lambda x, alpha: F.prelu(x, alpha.tanh())),
         IMAGES,
         forward=2,
         backward=3,
         more=[(IMAGES[1],)],
-        naive=(is_naive(activations.prelu), is_naive(activations.prelu_backward)),
+        naive=(naive_because(activations.prelu), naive_because(activations.prelu_backward)),
     ),
     *(operation for name in ("softmax", "log_softmax") for operation in rowwise(name)),
 )
@@ -175,6 +176,7 @@ def norm(name: str, *args: int, shape: tuple[int, ...], forward: float, backward
         shape,
         forward=forward,
         backward=backward,
+        naive=(naive_because(ours), naive_because(ours)),
     )
 
 
@@ -191,6 +193,12 @@ NORMALIZATION = (
 MAPS = (32, 32, 32, 32)  # (N, C, H, W) of a conv layer: a million numbers
 KERNELS = [(32, 32, 3, 3), (32,)]  # weight and bias
 HALF = 0.25  # of x: what 2 × 2 pooling leaves
+
+
+def channels_last(function: Function) -> Function:
+    """The function of x laid out with the channels of a pixel side by side; both arms pay for laying it out."""
+    return lambda x: function(x.contiguous(memory_format=torch.channels_last))
+
 
 CONVOLUTION = (
     *pair(
@@ -222,6 +230,18 @@ CONVOLUTION = (
         forward=1 + HALF,
         backward=2 + HALF,
         more=KERNELS,
+        naive=("its columns are laid out number by number, as every second one of a row is left out", ""),
+    ),
+    *pair(
+        "convolution.conv2d.depthwise",
+        "F.conv2d(x, w, b, padding=1, groups=32)",
+        constant(partial(convolution.conv2d, padding=1, groups=MAPS[1])),
+        constant(partial(F.conv2d, padding=1, groups=MAPS[1])),
+        MAPS,
+        forward=2,
+        backward=3,
+        more=[(MAPS[1], 1, 3, 3), (MAPS[1],)],
+        naive=("a pass over the image for each of the kernel's nine places, where PyTorch makes one",) * 2,
     ),
     *pair(
         "convolution.conv2d_naive",
@@ -232,7 +252,7 @@ CONVOLUTION = (
         forward=2,
         backward=3,
         more=[(4, 3, 3, 3), (4,)],
-        naive=(True, True),
+        naive=(naive_because(convolution.conv2d_naive),) * 2,
     ),
     *pair(
         "convolution.max_pool2d",
@@ -242,6 +262,16 @@ CONVOLUTION = (
         IMAGES,
         forward=1 + HALF,
         backward=1 + 2 * HALF,
+    ),
+    *pair(
+        "convolution.max_pool2d.channels_last",
+        "F.max_pool2d(x, 2)",
+        constant(channels_last(partial(convolution.max_pool2d, kernel_size=2))),
+        constant(channels_last(partial(F.max_pool2d, kernel_size=2))),
+        IMAGES,
+        forward=1 + HALF,
+        backward=1 + 2 * HALF,
+        naive=("five passes for each place of a window, where PyTorch makes one for the window", ""),
     ),
     *pair(
         "convolution.avg_pool2d",

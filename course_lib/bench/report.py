@@ -82,7 +82,7 @@ def measured(operation: Operation, device: torch.device, bandwidth: float, secon
         "device": device.type,
         "ratio": significant(timing.ratio),
         "spread": [significant(quartile) for quartile in timing.spread],
-        "naive": operation.naive,
+        "naive": bool(operation.naive),
         "share_of_bandwidth": significant(arms.bytes_moved / timing.ours / bandwidth),
         "share_of_limit": None if timing.limit is None else significant(timing.limit / timing.ours),
         "ours_us": significant(timing.ours * 1e6),

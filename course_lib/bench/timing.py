@@ -44,14 +44,15 @@ class Arms:
 class Operation:
     """One line of the benchmark. `pass_` is "forward", "backward" or "step"; `against` says in code what theirs is.
 
-    `naive` marks what is slow on purpose, to be read. `build` makes the tensors on a device and returns the arms.
+    `naive` says why something is slow on purpose, to be read, and is empty for all else.
+    `build` makes the tensors on a device and returns the arms.
     """
 
     name: str
     pass_: str
     against: str
     build: Callable[[torch.device], Arms]
-    naive: bool = False
+    naive: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 

@@ -277,6 +277,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     module = types.ModuleType("course_lib.bench")
     module.run, module.save, module.table = run, save, lambda results: "| a | table |"  # type: ignore[attr-defined]
+    module.refresh = lambda page, path: asked.append((page, path))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "course_lib.bench", module)
     monkeypatch.setattr(importlib.import_module("course_lib"), "bench", module, raising=False)
     return asked
@@ -298,7 +299,9 @@ def test_bench_writes_a_whole_run_where_the_course_is(
     assert capsys.readouterr().err == "course: --write keeps whole runs: leave --only out\n"
     assert benchmark == []
     assert course("bench", "--write") == 0
-    assert benchmark[1] == (RESULTS, checkout / "docs" / "benchmarks")
+    docs = checkout / "docs"
+    assert benchmark[1] == (RESULTS, docs / "benchmarks")
+    assert benchmark[2] == (docs / "benchmarks.md", docs / "benchmarks" / "cpu.json")
     assert "wrote " in capsys.readouterr().err
 
 

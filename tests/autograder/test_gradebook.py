@@ -24,6 +24,7 @@ from autograder.engine import Where
 from autograder.exercise import CourseError
 from autograder.gradebook import GradebookError, feedback, places, release, scores
 from autograder.judge import VISIBLE_SEEDS
+from autograder.remarks import summary
 from autograder.submission import grade_id, nbformat, parse, read, role_of
 
 grade = partial(grader.grade, where=Where(workers=0))
@@ -275,6 +276,27 @@ def test_feedback_shows_the_diagnosis_and_runs_nothing_of_the_learners(graded: t
     assert "&lt;img" in comment
     assert "<img" not in comment
     assert 'href="javascript' not in comment
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("student", "line"),
+    [
+        ("greedy", "changed the points of 2 checks; tagged "),
+        ("copied", "1 check there twice; put right from the release"),
+        ("stripped", "1 setup cell"),
+        ("newer", "of another schema; put right from the release"),
+    ],
+)
+def test_what_was_put_right_is_told_in_a_line(graded: tuple, student: str, line: str) -> None:
+    assert line in summary(gradebook.changes(tiny.LESSON, graded[0])[student])
+
+
+@pytest.mark.slow
+def test_honest_work_is_not_among_what_was_put_right(graded: tuple) -> None:
+    told = gradebook.changes(tiny.LESSON, graded[0])
+    assert set(told) == {"copied", "stripped", "newer", "greedy"}
+    assert [student for student, remarks in told.items() if any(r.deliberate for r in remarks)] == ["greedy"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 from nbclient import NotebookClient
 
 from autograder.provisioner import SandboxProvisioner, house, manager, start_kernel, warm, why_ended
-from autograder.sandbox import SandboxError, survey
+from autograder.sandbox import SandboxError, Walls, survey
 
 pytestmark = pytest.mark.skipif(
     not all(guarantee.holds for guarantee in survey() if guarantee.required), reason="no sandbox here"
@@ -29,8 +29,13 @@ pytestmark = pytest.mark.skipif(
 BOTH = pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("t")))
+
+
 def folders() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("*course-*")}
+    return {path.name for path in Path(tempfile.gettempdir()).iterdir()}
 
 
 def children(pid: int) -> set[int]:
@@ -106,14 +111,20 @@ def test_ready_means_that_it_answers() -> None:
 
 def test_output_of_forked_processes_and_of_c_code_comes_too() -> None:
     with kernel() as fresh:
-        forked = "import os\nchild = os.fork()\nif not child:\n    print('child', flush=True); os._exit(0)\nos.waitpid(child, 0)[1]"
-        answer = fresh.run(forked)
-        assert answer.text.replace("0", "") == "child\n"
+        in_child = "if not child:\n    print('child', flush=True); os._exit(0)"
+        assert fresh.run(f"import os\nchild = os.fork()\n{in_child}\n_ = os.waitpid(child, 0)").text == "child\n"
         assert "typed" in fresh.run("!echo typed").text
         assert (
             "typed"
             in fresh.run("import subprocess; print(subprocess.run(['echo', 'typed'], capture_output=True))").text
         )
+
+
+def test_a_message_too_large_is_left_out_with_a_word_and_the_rest_comes() -> None:
+    with kernel(Walls(output_bytes=2_000_000)) as fresh:
+        answer = fresh.run("print('a' * 3_000_000)\nprint('b')\n'c'")
+        assert answer.text == "[3 MB of output left out: at most 2 MB may be]\n'c'"
+        assert fresh.run("1 + 1").text == "2"
 
 
 # ---------------------------------------------------------------- life and death
@@ -194,8 +205,12 @@ def test_two_kernels_do_not_see_each_other() -> None:
 
 def test_no_descriptor_is_inherited() -> None:
     with kernel() as fresh:
-        code = "import os; [t for t in (os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{n}')) if t.startswith('/') and t != '/dev/null' and not t.startswith('/proc')]"
-        assert fresh.run(code).text == "[]"
+        code = """
+import os
+links = [f'/proc/self/fd/{number}' for number in os.listdir('/proc/self/fd')]
+{target for link in links if os.path.lexists(link) and (target := os.readlink(link)).startswith('/')}
+"""
+        assert fresh.run(code).text == "{'/dev/null'}"
 
 
 # ---------------------------------------------------------------- houses

@@ -69,6 +69,13 @@ def test_a_plain_table_holds_what_is_known(tmp_path):
     assert emmy[head.index("waits_for_a_person")] == "4" and emmy[head.index(CLASSIC)] == ""
 
 
+def test_a_crash_is_told_once_in_the_feedback(tmp_path):
+    lost = answer(INVERTED, 0, 3, "not run", "Python ended.", advice="Python ended.")
+    one = student("ann", lost, failures=("Python ended.",))
+    told = rows_of(export(a_class((one,)), "moodle", tmp_path / "m.csv", identify="username").path)[1][4]
+    assert told == f"Python ended. | {INVERTED}, 0 of 3: not checked"
+
+
 # ---------------------------------------------------------------- formulas
 
 

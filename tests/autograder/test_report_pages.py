@@ -72,10 +72,10 @@ SIZES = {
 
 
 def pages_of(results):
-    yield class_report(results, day="2026-11-21", pages={one.student: "students/x.html" for one in results})
+    yield class_report(results, day=results.lesson, pages={one.student: "students/x.html" for one in results})
     yield class_report(anonymous(results))
     for one in results:
-        yield student_report(results.lesson, one, results.items, day="2026-11-21", median_share=0.5)
+        yield student_report(results.lesson, one, results.items, day=results.lesson, median_share=0.5)
 
 
 # ---------------------------------------------------------------- every page
@@ -239,7 +239,7 @@ ANN = student(
         3,
         "zero",
         "got 0.7310, expected 1.4620, Ann",
-        "unscaled",
+        "only_anns",
         advice="Not scaled up, Ann.",
         next_step="Scale.",
         answer='"""By Ann."""\ndef f(x):\n    """Ann Bee wrote this."""\n    return x  # ann-42, 2026',
@@ -264,6 +264,12 @@ def test_a_page_without_names_holds_nothing_of_the_hidden_cases():
     assert "0.7310" not in class_report(anonymous(a_class((ANN,))))
 
 
+def test_only_examples_bring_their_code_onto_a_page_without_names():
+    hidden = replace(FULL, answer="x = 1")
+    (one,) = anonymous(a_class((student("ann", hidden, replace(ANN.exercises[0], exercise=CLASSIC)),)))
+    assert [bool(done.answer) for done in one.exercises] == [False, True]
+
+
 def test_the_order_of_a_class_without_names_is_not_the_rosters():
     many = a_class(student(f"s{i:03}", answer(INVERTED, i, 100, "partial")) for i in range(100))
     orders = [[one.score for one in anonymous(many)] for _ in range(2)]
@@ -273,7 +279,7 @@ def test_the_order_of_a_class_without_names_is_not_the_rosters():
 
 @pytest.mark.parametrize("code", ["def (", "\0", "(" * 5000, "x = " + "-" * 100_000 + "1"])
 def test_code_that_python_cannot_read_is_not_shown_without_names(code):
-    wrong = answer(INVERTED, 0, 3, "zero", "m", "unscaled", answer=code)
+    wrong = answer(INVERTED, 0, 3, "zero", "m", "unscaled", answer=code)  # the only one, so it is the example
     assert anonymous(a_class((student("ann", wrong),))).students[0].exercises[0].answer == ""
 
 

@@ -6,6 +6,7 @@ each bomb is bounded. Nothing runs before the machine has been surveyed.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -361,6 +362,39 @@ def test_a_missing_wall_is_one_line_that_says_what_to_do() -> None:
     error = SandboxError("kernels can't be kept apart", "buy another machine")
     assert str(error) == "kernels can't be kept apart: buy another machine"
     assert Guarantee("no network", False, "").required
+
+
+def test_doctor_says_what_to_do_where_user_namespaces_are_switched_off() -> None:
+    """In a user namespace of the test's own, where that switch can be set for it alone."""
+    switch = "/proc/sys/user/max_user_namespaces"
+    command = (
+        f'echo 0 > {switch} && exec {sys.executable} -c \'from autograder.cli import main; main(["doctor", "--json"])\''
+    )
+    done = subprocess.run(["unshare", "-Ur", "sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    first, *others = json.loads(done.stdout)
+    assert first["remedy"] == "allow user namespaces by `sudo sysctl -w user.max_user_namespaces=10000`"
+    assert not any(guarantee["holds"] for guarantee in others if guarantee["required"])
+
+
+def test_a_hidden_folder_within_a_shown_one_shows_only_what_stands_in(tmp_path: Path) -> None:
+    """As when the course is installed among other libraries."""
+    package = tmp_path / "site" / "grader"
+    package.mkdir(parents=True)
+    (tmp_path / "site" / "other.py").write_text("other")
+    (package / "secret.py").write_text("secret")
+    code = f"""
+import os
+from dataclasses import replace
+from autograder.sandbox import View, enter
+view = View.of_course()
+site = {str(package.parent)!r}
+hidden, written = (*view.hidden, site + "/grader"), (*view.written, (site + "/grader/open.py", b"open"))
+enter(replace(view, shown=(*view.shown, site), hidden=hidden, written=written))
+print(sorted(os.listdir(site)), os.listdir(site + "/grader"), open(site + "/grader/open.py").read())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("['grader', 'other.py'] ['open.py'] open\n", "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs all the tests above already")

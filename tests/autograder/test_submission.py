@@ -15,6 +15,7 @@ import pytest
 import tiny_course as tiny
 
 from autograder import submission
+from autograder.remarks import Remark
 from autograder.submission import (
     MARK,
     VERDICT,
@@ -240,7 +241,7 @@ def test_of_two_copies_the_last_counts_and_the_first_still_runs(notebook: Any) -
     first = copy.deepcopy(tiny.find(notebook, "tiny.square", "solution"))
     first.source = "def square(x):\n    return 'first try'"
     notebook.cells.insert(2, first)
-    assert repair(notebook, GIVEN) == ["tiny-square-solution: was there twice; the last one counts"]
+    assert repair(notebook, GIVEN) == [Remark("tiny-square-solution", "copied")]
     assert tiny.find(notebook, "tiny.square", "solution").source == tiny.ANSWERS["tiny.square"]
     assert notebook.cells[2].source == first.source
 
@@ -259,7 +260,7 @@ def test_an_answer_is_known_again_by_the_function_it_defines() -> None:
     )
     cells = [nbformat().v4.new_code_cell("f(3)"), nbformat().v4.new_code_cell("def f(x):\n    return 2 * x")]
     notebook = nbformat().v4.new_notebook(cells=cells)
-    assert repair(notebook, [solution]) == ["x-y-solution: had lost its metadata"]
+    assert repair(notebook, [solution]) == [Remark("x-y-solution", "stripped")]
     assert notebook.cells[1].metadata.nbgrader.grade_id == "x-y-solution"
 
 

@@ -291,6 +291,26 @@ def test_the_registry_knows_every_elementwise_activation_by_its_name():
 PRELU_SHAPES = ((5, 3), (5, 3, 4), (2, 3, 4, 5), (1, 3, 1, 1), (0, 3, 4), (7,), ())
 
 
+@pytest.mark.parametrize("block", (1, 7, 40))  # blocks of one example, and all at once
+@pytest.mark.parametrize("slopes", ([0.25], [0.25, 1.0, -0.5], [0.25, 0.0, 1.5]))  # the last need the formula
+def test_prelu_in_blocks_is_the_formula(slopes, block, monkeypatch):
+    monkeypatch.setattr(a, "BLOCK", block)
+    x = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0))
+    x[0, :, 0], x[1, :, 0], x[2, :, 0] = math.inf, -math.inf, math.nan
+    alpha = torch.tensor(slopes)
+    torch.testing.assert_close(a.prelu(x, alpha), F.prelu(x, alpha), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ("softmax", "log_softmax"))
+def test_backward_leaves_its_arguments_alone(name):
+    grad, y = (torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    before = grad.clone(), y.clone()
+    with torch.no_grad():
+        got = getattr(a, f"{name}_backward")(grad, y)
+    assert torch.equal(grad, before[0]) and torch.equal(y, before[1])
+    assert torch.equal(got, getattr(a, f"{name}_backward")(grad, y))
+
+
 @pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16))
 @pytest.mark.parametrize("shape", PRELU_SHAPES)
 @pytest.mark.parametrize("slopes", (1, 3))

@@ -2,15 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from course_lib import bench
-from course_lib.bench import OPERATIONS, Arms, Operation, report, timing
+from course_lib.bench import OPERATIONS, Arms, Operation, page, report, timing
 from course_lib.bench import operations as listed
 
 CPU = torch.device("cpu")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
@@ -34,16 +36,19 @@ def test_every_module_with_operations_is_covered():
 
 
 def test_what_is_slow_on_purpose_is_marked_as_its_docstring_says():
-    naive = {operation.name for operation in OPERATIONS if operation.naive}
+    naive = {operation.name: operation.naive for operation in OPERATIONS if operation.naive}
     assert "convolution.conv2d_naive" in naive and "dropout.Dropout" not in naive
 
     def slow():
-        """Deliberately naive: two passes."""
+        """Right. Deliberately naive: two
+        passes. And more.
+        """
 
     def sometimes():
-        """Deliberately naive for α ≠ 1."""
+        """Deliberately naive for α ≠ 1: five passes."""
 
-    assert listed.is_naive(slow) and not listed.is_naive(sometimes) and not listed.is_naive(lambda: None)
+    assert listed.naive_because(slow) == "two passes"
+    assert listed.naive_because(sometimes) == listed.naive_because(lambda: None) == ""
 
 
 @pytest.fixture
@@ -156,7 +161,7 @@ def build_limited(device):
 
 FAKES = (
     Operation("fake.add", "forward", "torch.add(x, 1)", build_fake),
-    Operation("fake.add", "backward", "torch.add(x, 1)", build_fake, naive=True),
+    Operation("fake.add", "backward", "torch.add(x, 1)", build_fake, naive="to be read"),
     Operation("fake.limited", "step", "torch.add(x, 1)", build_limited),
     Operation("fake.gpu", "step", "torch.add(x, 1)", build_fake, devices=("cuda",)),
 )
@@ -228,6 +233,42 @@ def test_the_table_shows_every_operation(results):
     assert "of the copy" in rows[0] and "of the products" in rows[2]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
     assert results["hardware"]["cpu"] in text and results["date"] in text
+
+
+def test_the_page_names_what_misses_the_aim_and_why_the_naive_are_slow(results, monkeypatch):
+    monkeypatch.setattr(page, "OPERATIONS", FAKES)
+    ratios = {"fake.add": 0.3, "fake.limited": 0.51}
+    rows = [{**row, "ratio": ratios[row["name"]]} for row in results["operations"]]
+    text = bench.part({**results, "operations": rows})
+    assert text.startswith(
+        "3 operations, 1 of them naive on purpose. Of the others 1 are below 0.5: `fake.add` forward (0.30)."
+    )
+    assert "- `fake.add` backward: to be read\n" in text and bench.table({**results, "operations": rows}) in text
+    fast = [{**row, "ratio": 2.0} for row in rows]
+    assert "Of the others none is below 0.5." in bench.part({**results, "operations": fast})
+
+
+def test_a_page_is_made_anew_between_its_markers_alone(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "OPERATIONS", FAKES)
+    text = "above\n<!-- made by `course bench --write`: cpu -->\nold\n<!-- end: cpu -->\nbelow\n"
+    fresh = bench.refreshed(text, results)
+    assert fresh.startswith("above\n<!--") and fresh.endswith("-->\nbelow\n") and "old" not in fresh
+    assert bench.refreshed(fresh, results) == fresh
+    path, written = bench.save(results, tmp_path), tmp_path / "page.md"
+    written.write_text(text, encoding="utf-8")
+    bench.refresh(written, path)
+    assert written.read_text("utf-8") == fresh
+    with pytest.raises(ValueError, match="needs a line <!-- made by"):
+        bench.refreshed("no markers", results)
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "benchmarks").glob("*.json")), ids=lambda path: path.name)
+def test_the_committed_page_is_what_the_results_give(path):
+    text, results = (DOCS / "benchmarks.md").read_text("utf-8"), json.loads(path.read_text("utf-8"))
+    assert bench.refreshed(text, results) == text, "python -m course_lib.bench"
+    measured = {(row["name"], row["pass"]) for row in results["operations"]}
+    device = results["operations"][0]["device"]
+    assert measured == {(o.name, o.pass_) for o in OPERATIONS if device in o.devices}, "course bench --write"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from course_lib import convolution as c
 from course_lib.conventions import architectures as layouts
 from course_lib.conventions import convolution as conventions
 from course_lib.quiet import load_keras
+from course_lib.windows import resolve_padding
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 ULPS = 64
@@ -90,6 +91,9 @@ CASES = {
     "odd pairs": ((2, 3, 9, 8), (4, 3, 2, 5), ((2, 1), (1, 3), (3, 1), 1)),
     "dilation 2": ((2, 3, 9, 9), (4, 3, 3, 3), (1, 2, 2, 1)),
     "2 groups": ((2, 4, 6, 6), (6, 2, 3, 3), (1, 1, 1, 2)),
+    "depthwise": ((3, 4, 7, 6), (4, 1, 3, 2), (2, 1, 1, 4)),
+    "depthwise, dilated, odd pairs": ((2, 3, 9, 8), (3, 1, 2, 3), ((1, 3), (3, 0), (2, 1), 3)),
+    "depthwise, nobody": ((0, 3, 6, 7), (3, 1, 3, 3), (1, "same", 1, 3)),
     "depthwise, 2 kernels a channel": ((2, 3, 6, 6), (6, 1, 3, 3), (2, 1, 1, 3)),
     "valid": ((2, 3, 6, 7), (4, 3, 3, 2), (1, "valid", 1, 1)),
     "same, even kernel": ((2, 3, 6, 7), (4, 3, 4, 2), (1, "same", 1, 1)),
@@ -746,7 +750,7 @@ def test_receptive_field_is_where_keras_gradients_arrive(keras, padding):
         h = x
         for k, s in ((3, 2), (4, 1), (3, 2)):
             h = keras.layers.Conv1D(1, k, s, padding, kernel_initializer="ones")(h)
-            windows.append(c.Window(k, s, c.resolve_padding(size, k, s, padding, 1)))
+            windows.append(c.Window(k, s, resolve_padding(size, k, s, padding, 1)))
             size = c.output_size(size, k, s, padding)
         outputs = [h[0, i, 0] for i in range(h.shape[1])]
     field = c.receptive_field(windows)

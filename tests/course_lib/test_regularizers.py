@@ -262,12 +262,12 @@ def test_label_smoothing_loss_is_torchs(shape, smoothing, scale, weighted, reduc
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
 def test_label_smoothing_loss_in_lower_precision(dtype):
-    """Rounding: a log-softmax and a sum of 5 terms of about the same size, 8 roundings; bfloat16 as torch's own."""
+    """Six roundings of half an ulp: log-softmax, its mean, two products, their sum, the mean over the examples."""
     logits, labels = classified(dtype=dtype)
     got = r.label_smoothing_loss(logits, labels, 0.1)
     exact = F.cross_entropy(logits.double(), labels, label_smoothing=0.1)
     assert got.dtype == dtype
-    assert abs(got.double() - exact) <= 8 * torch.finfo(dtype).eps * exact
+    assert abs(got.double() - exact) <= 3 * torch.finfo(dtype).eps * exact
 
 
 @pytest.mark.parametrize("smoothing", (0.0, 0.1, 1.0))

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "autograder"))
 import hostile
 import tiny_course as tiny
 
-from autograder import grader, notebooks
-from autograder.engine import Where
+from autograder import notebooks
 from autograder.gradebook import release, scores
+from autograder.grader import grade
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     for student, work in answers.items():
         tiny.submit(course, student, tiny.answered(released, work))
     (course / "submitted" / "eve" / tiny.LESSON / "evil.html").write_text(hostile.HTML[0])
-    rows = grader.grade(tiny.LESSON, course, ["eve", STUDENT], where=Where(workers=0))
+    rows = grade(tiny.LESSON, course, ["eve", STUDENT])
     assert [row.problem for row in rows] == ["", ""]
     config = str(REPOSITORY / "autograder" / "jupyter-config")  # what the wheel puts into etc/jupyter
     environment = {"JUPYTER_CONFIG_PATH": config, "PYTHONPATH": str(REPOSITORY)}
@@ -247,6 +247,12 @@ def test_a_page_that_was_handed_in_can_do_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize("path", ["manage_students/%22;alert(1)//", "manage_submissions/%3Cscript%3E"])
 def test_an_address_with_markup_in_it_is_refused(lab: Lab, path: str) -> None:
     assert ask(lab, "GET", f"formgrader/{path}")[0] == 404
+
+
+def test_the_configuration_is_not_shown_on_a_page(lab: Lab) -> None:
+    status, page, _ = ask(lab, "GET", "formgrader/manage_assignments")
+    assert status == 200
+    assert b"secret_file" not in page  # it stands beside a database's password
 
 
 def test_a_configuration_that_a_learner_handed_in_is_not_run(lab: Lab) -> None:

@@ -22,9 +22,6 @@ from typing import Any
 
 import psutil
 import pytest
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "autograder" / part) for part in (".", "plugins")]
-
 import tiny_course as tiny
 
 from autograder import exercises, gradebook, notebooks
@@ -100,7 +97,9 @@ def tiny_registered() -> Iterator[None]:
 def folder() -> Iterator[Path]:
     """In memory where there is such a place: twenty copies of a class, each with its database."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None, prefix="course-kills-") as made:
+    with tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else None, prefix="course-kills-"
+    ) as made:
         yield Path(made)
 
 

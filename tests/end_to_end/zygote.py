@@ -30,9 +30,7 @@ def grade(course: str, workers: int = 0, scheduler: str = "", perform: str = "ho
     try:
         opened = gradebook.open_class(Path(course))
         where = engine.Where(workers, scheduler)
-        rows = grader.grade(
-            tiny.LESSON, opened, where=where, perform=getattr(fake_performs, perform), patience=2
-        )
+        rows = grader.grade(tiny.LESSON, opened, where=where, perform=getattr(fake_performs, perform), patience=2)
     except CourseError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2

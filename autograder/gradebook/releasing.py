@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbgrader.converters import GenerateAssignment
 
-from .classroom import GradebookError, database_of, open_class, refuse_locked, run_converter
+from .classroom import GradebookError, open_class, refuse_locked, run_converter
 
 __all__ = ["release"]
 
@@ -29,7 +29,7 @@ def release(lesson: str, course_dir: Path | str, *, source: Path | str | None = 
         opened = open_class(course, with_gradebook=False)
         if not opened.path(opened.directory.source_directory, ".", lesson).is_dir():
             raise GradebookError(f"there is no lesson {lesson!r} in {course / opened.directory.source_directory}")
-        if database_of(opened).is_file():
+        if opened.database.file is None or opened.database.file.is_file():
             refuse_locked(opened)
         run_converter(opened, GenerateAssignment, lesson, ".")
     return opened.path(opened.directory.release_directory, ".", lesson).resolve()
