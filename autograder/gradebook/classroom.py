@@ -93,7 +93,6 @@ def open_class(
     if not (course / "nbgrader_config.py").is_file():
         raise GradebookError(f"{course} is not a class's folder: it has no nbgrader_config.py")
     os.environ.update(quiet_environment())
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is said once, by us
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
     if submitted is not None:
@@ -122,8 +121,22 @@ def refuse_locked(opened: Class) -> None:
 
 @contextmanager
 def database_errors(opened: Class) -> Iterator[None]:
-    with opened.database.errors():
+    with opened.database.errors(), _quietly():
         yield
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """nbgrader and SQLAlchemy log tracebacks of what they then raise, and what we say in one line."""
+    loggers = [logging.getLogger(name) for name in ("tornado.application", "sqlalchemy.pool")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def require_lesson(opened: Class, lesson: str) -> None:
@@ -150,6 +163,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     app.force = app.force or force
     with (
         warnings.catch_warnings(),
+        _quietly(),
         _same_engine(opened),
         opened.database.alone_with(student, _handed_in(opened, student)),
     ):

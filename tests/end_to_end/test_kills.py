@@ -60,7 +60,7 @@ class Zygote:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        path = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(tiny.PLUGINS.parent), tiny.environment()["PYTHONPATH"]])
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             env={**tiny.environment(), "PYTHONPATH": path},
