@@ -161,7 +161,8 @@ class Box:
         self.why = why
         with contextlib.suppress(OSError, EOFError):
             while True:
-                self.why = sandbox.receive(self._channel)[0].get("ended", self.why)
+                packet, _ = sandbox.receive(self._channel)
+                self.why = packet.get("ended") or packet.get("error") or self.why
         if self._group.out_of_memory():
             self.why = self._walls.too_much_memory
         self._group.remove()
@@ -184,7 +185,7 @@ class Bare:
         command = f"from autograder.provisioner import kernel; kernel.main({[*descriptors]})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", command],
-            env={**os.environ, **quiet},
+            env={**os.environ, **quiet, "JPY_PARENT_PID": str(os.getpid())},  # IPython's kernel ends with it
             cwd=self._folder.name,
             pass_fds=descriptors,
             start_new_session=True,
