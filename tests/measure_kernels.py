@@ -10,8 +10,10 @@ import asyncio
 import os
 import platform
 import statistics
+import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ MB = 2**20
 
 async def stock() -> Any:
     manager = AsyncKernelManager(kernel_name="python3")
-    await manager.start_kernel(env={**os.environ, **quiet_environment()}, stderr=-3)
+    await manager.start_kernel(env={**os.environ, **quiet_environment()}, stderr=subprocess.DEVNULL)
     return manager
 
 
@@ -46,9 +48,9 @@ KERNELS: dict[str, Callable[[], Awaitable[Any]]] = {
 }
 
 
-async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, float]:
-    """Seconds from the start of a kernel to the end of its first cell, and for its shutdown."""
-    began = time.perf_counter()
+@asynccontextmanager
+async def after(start: Callable[[], Awaitable[Any]], code: str) -> AsyncIterator[Any]:
+    """A kernel, started just now, that has run `code`. Its manager."""
     manager = await start()
     client = manager.client()
     client.start_channels()
@@ -56,25 +58,24 @@ async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, 
     request = client.execute(code)
     while (await client.get_shell_msg(timeout=120))["parent_header"].get("msg_id") != request:
         pass
-    answered = time.perf_counter()
+    yield manager
     client.stop_channels()
     await manager.shutdown_kernel(now=True)
+
+
+async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, float]:
+    """Seconds from the start of a kernel to the end of its first cell, and for its shutdown."""
+    began = time.perf_counter()
+    async with after(start, code):
+        answered = time.perf_counter()
     return answered - began, time.perf_counter() - answered
 
 
 async def memory(start: Callable[[], Awaitable[Any]], code: str) -> tuple[int, int]:
     """Bytes of a kernel after `code`: its own, and with its share of what it has in common with others."""
-    manager = await start()
-    client = manager.client()
-    client.start_channels()
-    await client.wait_for_ready(timeout=120)
-    request = client.execute(code)
-    while (await client.get_shell_msg(timeout=120))["parent_header"].get("msg_id") != request:
-        pass
-    pid = manager.provisioner.pid
-    held = [sizes(process) for process in (pid, *children(pid))]
-    client.stop_channels()
-    await manager.shutdown_kernel(now=True)
+    async with after(start, code) as manager:
+        pid = manager.provisioner.pid
+        held = [sizes(process) for process in (pid, *children(pid))]
     return sum(own for own, _ in held), sum(share for _, share in held)
 
 
