@@ -121,7 +121,7 @@ def test_the_environment_tells_nothing(boxed: Kernel, monkeypatch: pytest.Monkey
     assert names <= {
         *("HOME", "TMPDIR", "USER", "PATH", "LANG", "TZ", "PYTHONPATH", "PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE"),
         *("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"),
-        *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
         *(
             "MPLBACKEND",
             "TERM",
