@@ -7,12 +7,13 @@ READY  := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test quick build evidence lint clean
+.PHONY: help lab demo test quick coverage build evidence lint clean
 help:
 	@echo "make lab     make the environment, then open JupyterLab on the lessons"
 	@echo "make demo    release, collect, grade and report a class of 24 simulated learners"
 	@echo "make test    make the environment, then run the whole test suite"
 	@echo "make quick   the fast tests only"
+	@echo "make coverage  which lines of course_lib its tests run; fails under 95%"
 	@echo "make build   build lessons/ from solutions/"
 	@echo "make lint    style, and the layers"
 
@@ -36,6 +37,10 @@ test: $(READY) lint
 
 quick: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Apart from `make test`, as counting lines makes these tests much slower.
+coverage: $(READY)
+	$(BIN)/python -m pytest tests/course_lib -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 build: $(READY)
 	$(BIN)/course build

@@ -19,14 +19,14 @@ def _load_jupyter_server_extension(server: Any) -> None:
     """Put our handlers before nbgrader's, in whatever order Jupyter loads the two."""
     if find_spec("nbgrader") is None:
         return
-    from tornado.routing import HostMatches, Rule
-    from tornado.web import _ApplicationRouter
-
     from autograder.gradebook import background, formgrader
 
     application = server.web_app
     base = application.settings["base_url"].rstrip("/")
-    handlers = [(base + pattern, *rest) for pattern, *rest in (*background.handlers(), *formgrader.handlers())]
     application.settings.setdefault("root_dir", server.root_dir)
-    rule = Rule(HostMatches(".*$"), _ApplicationRouter(application, handlers))
-    application.default_router.rules.insert(0, rule)  # add_handlers would put them after nbgrader's, or not
+    application.add_handlers(
+        ".*$",
+        [(base + pattern, *rest) for pattern, *rest in (*background.handlers(), *formgrader.handlers())],
+    )
+    rules = application.default_router.rules  # the first that fits answers; the last one is the server's own
+    rules.insert(0, rules.pop(-2))

@@ -175,8 +175,12 @@ def avg_pool2d_forward(
     kernel_size, stride, ones, pads, outputs = pooling_windows(x, kernel_size, stride, padding, 1, ceil_mode)
     divisors = avg_pool_divisors(x, kernel_size, stride, pads, outputs, count_include_pad)
     image = padded(x, extended(x, pads, kernel_size, stride, ones, outputs))
+    # first down each column of a window, then along the row of sums: the numbers of a row lie side by side
+    columns = wide_zeros(x, (*x.shape[:2], outputs[0], image.shape[3]))
+    for _, cells in shifted(image, (kernel_size[0], 1), (stride[0], 1), ones, columns.shape[2:]):
+        columns += cells
     total = wide_zeros(x, (*x.shape[:2], *outputs))
-    for _, cells in shifted(image, kernel_size, stride, ones, outputs):
+    for _, cells in shifted(columns, (1, kernel_size[1]), (1, stride[1]), ones, outputs):
         total += cells
     return (total / divisors).to(x.dtype)
 
@@ -199,9 +203,12 @@ def avg_pool2d_backward(
     divisors = avg_pool_divisors(x, kernel_size, stride, pads, outputs, count_include_pad)
     pads = extended(x, pads, kernel_size, stride, ones, outputs)
     dx = wide_zeros(grad, (*grad.shape[:2], *(n + sum(p) for n, p in zip(size, pads, strict=True))))
+    columns = dx.new_zeros((*dx.shape[:2], outputs[0], dx.shape[3]))  # as forward, the other way round
     share = grad.to(dx.dtype) / divisors
-    for _, cells in shifted(dx, kernel_size, stride, ones, outputs):
+    for _, cells in shifted(columns, (1, kernel_size[1]), (1, stride[1]), ones, outputs):
         cells += share
+    for _, cells in shifted(dx, (kernel_size[0], 1), (stride[0], 1), ones, columns.shape[2:]):
+        cells += columns
     return cropped(dx, pads, size).to(grad.dtype)
 
 

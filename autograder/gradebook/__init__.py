@@ -13,50 +13,41 @@ The only package that imports nbgrader. What stock nbgrader would do with a bad 
     FeedbackExporter     the page that a learner gets, closed to scripts, its formulas drawn without a network
 
 An instructor's own scores and comments are never touched: nbgrader keeps them apart from the automatic ones.
+
+Each name is imported when it is asked for: nbgrader and what it needs take a second.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from autograder.submission import nbformat
 
-nbformat()  # before nbgrader imports it the slow way
+PUBLIC = {
+    "classroom": ("Class", "open_class"),
+    "database": ("DatabaseError", "GradebookError", "LockedError"),
+    "grading": ("Graded", "Pending", "pending", "record", "standing"),
+    "pages": ("FeedbackExporter",),
+    "pipeline": ("Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"),
+    "put_right": ("changes",),
+    "releasing": ("release",),
+    "results": ("Person", "Places", "Score", "feedback", "places", "scores"),
+    "sanitize": ("Sanitize",),
+    "tasks": ("store_of",),
+}
+HOME = {name: module for module, names in PUBLIC.items() for name in names}
 
-from .changes import changes  # noqa: E402
-from .classroom import Class, open_class  # noqa: E402
-from .database import DatabaseError, GradebookError, LockedError  # noqa: E402
-from .grading import Graded, Pending, grade, pending, record, standing  # noqa: E402
-from .pages import FeedbackExporter  # noqa: E402
-from .pipeline import Repair, RunCells, SaveDiagnoses, SubmissionExporter  # noqa: E402
-from .release import release  # noqa: E402
-from .results import Person, Places, Score, feedback, places, scores  # noqa: E402
-from .sanitize import Sanitize  # noqa: E402
-from .tasks import store_of  # noqa: E402
+__all__ = [*HOME]
 
-__all__ = [
-    "Class",
-    "DatabaseError",
-    "FeedbackExporter",
-    "GradebookError",
-    "Graded",
-    "LockedError",
-    "Pending",
-    "Person",
-    "Places",
-    "Repair",
-    "RunCells",
-    "Sanitize",
-    "SaveDiagnoses",
-    "Score",
-    "SubmissionExporter",
-    "changes",
-    "feedback",
-    "grade",
-    "open_class",
-    "pending",
-    "places",
-    "record",
-    "release",
-    "scores",
-    "standing",
-    "store_of",
-]
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME and name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    nbformat()  # before nbgrader imports it the slow way
+    module = import_module(f".{HOME.get(name, name)}", __name__)
+    return module if name in PUBLIC else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *HOME]

@@ -63,10 +63,11 @@ class Start(_Page, nbgraders.FormgraderHandler):
     """Opens a class: its nbgrader_config.py, which is code, is run."""
 
     async def prepare(self) -> None:
-        folder = self.get_argument("path", "")
-        if folder and any((above / "nbgrader_config.py").exists() for above in Path(folder).resolve().parents):
-            raise web.HTTPError(403, f"{folder} lies inside a class's folder: it may be a learner's")
         await super().prepare()
+        path = Path(self.get_argument("path", ""))
+        above = {*path.absolute().parents, *path.resolve().parents} if self.current_user and path.name else ()
+        if any((folder / "nbgrader_config.py").exists() for folder in above):
+            raise web.HTTPError(403, f"{path} lies inside a class's folder: it may be a learner's")
 
 
 class Submission(_Page, nbgraders.SubmissionHandler):

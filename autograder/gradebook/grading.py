@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
@@ -15,7 +15,6 @@ from autograder.evidence import Task
 from .classroom import (
     Class,
     GradebookError,
-    LockedError,
     database_errors,
     handed_in_by,
     open_class,
@@ -26,12 +25,15 @@ from .handin import content_of, keep_plain_files
 from .pipeline import RunCells
 from .tasks import given_in, is_current, read_submission
 
-__all__ = ["Graded", "Pending", "grade", "pending", "record", "standing"]
+__all__ = ["Graded", "Pending", "pending", "record", "standing"]
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One submission after `grade`. `problem` is empty where all went well; `fresh` says it was graded just now."""
+    """One submission as the gradebook has it.
+
+    `problem` is empty where all went well; `fresh` says that it was graded just now.
+    """
 
     student: str
     score: float
@@ -108,29 +110,6 @@ def record(lesson: str, course_dir: Path | str | Class, student: str) -> Graded:
     opened = open_class(course_dir)
     run_converter(opened, Autograde, lesson, student, force=True)
     return Graded(student, *_row(opened, lesson, student), fresh=True, seconds=time.monotonic() - start)
-
-
-def grade(
-    lesson: str,
-    course_dir: Path | str | Class,
-    students: Iterable[str] | None = None,
-    *,
-    force: bool = False,
-    on_graded: Callable[[Graded], None] | None = None,
-) -> list[Graded]:
-    """Grade what a class handed in, one submission after the other; returns a row for each, in the students' order."""
-    rows = {row.student: row for row in standing(lesson, course_dir, students)}
-    for done, item in enumerate(list(pending(lesson, course_dir, list(rows), force=force))):
-        try:
-            rows[item.student] = record(lesson, course_dir, item.student)
-        except LockedError as error:
-            kept = f"{done} of {len(rows)} submissions are graded and kept"
-            raise GradebookError(f"{error}; {kept}. Run the same command again to grade the rest") from None
-        except GradebookError as error:
-            rows[item.student] = replace(rows[item.student], problem=str(error))
-        if on_graded:
-            on_graded(rows[item.student])
-    return list(rows.values())
 
 
 def _row(opened: Class, lesson: str, student: str) -> tuple[float, float, bool]:

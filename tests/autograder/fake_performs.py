@@ -57,3 +57,8 @@ def honestly(task: Task, kept: bytes | None = None) -> bytes:
                 exec(source, namespace)
         kept = pack(Ran(tuple(() for _ in task.cells), answers, seconds={"cells": 0.25}))
     return perform(task, kept)
+
+
+def slowly(task: Task, kept: bytes | None = None) -> bytes:
+    time.sleep(0.3)
+    return honestly(task, kept)

@@ -19,8 +19,9 @@ from nbgrader.apps.api import NbGraderAPI
 from traitlets.config import Config
 
 from autograder import notebooks
-from autograder.gradebook import GradebookError, feedback, grade, release, scores
+from autograder.gradebook import GradebookError, feedback, release, scores
 from autograder.gradebook.database import Database
+from autograder.grader import grade
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
@@ -101,7 +102,7 @@ def test_what_the_formgrader_asks_for_is_the_same_as_with_a_file(
     assert next(row["score"] for row in told[0][1] if row["student"] == "ada") == tiny.POINTS + 1.5
 
 
-GRADE = "import sys; from autograder.gradebook import grade; grade('00_tiny', sys.argv[1], force='force' in sys.argv)"
+GRADE = "import sys; from autograder.grader import grade; grade('00_tiny', sys.argv[1], force='force' in sys.argv)"
 STUDENTS = ("ada", "bob", "cleo", "dan")
 
 

@@ -12,19 +12,22 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_course as tiny
 
-from autograder import execute, exercises, gradebook, notebooks
+from autograder import execute, exercises, gradebook, grader, notebooks
+from autograder.engine import Where
 from autograder.exercise import CourseError
-from autograder.gradebook import GradebookError, feedback, grade, places, release, scores
+from autograder.gradebook import GradebookError, feedback, places, release, scores
 from autograder.judge import VISIBLE_SEEDS
 from autograder.remarks import summary
 from autograder.submission import grade_id, nbformat, parse, read, role_of
 
+grade = partial(grader.grade, where=Where(workers=0))
 POINTS = tiny.POINTS + tiny.HAND_GRADED
 pytestmark = pytest.mark.usefixtures("tiny_registered")
 LIMITS = "c.Execute.timeout = 2\nc.RunCells.notebook_timeout = 20\nc.Settings.probe_timeout = 3"
@@ -344,7 +347,10 @@ def test_a_half_made_folder_is_graded_again(course: Path, left: str) -> None:
     assert (row.score, row.fresh) == (5.0, True)
 
 
-GRADE = "import sys; from autograder.gradebook import grade; grade('00_tiny', sys.argv[1])"
+GRADE = (
+    "import sys; from autograder import engine, grader; "
+    "grader.grade('00_tiny', sys.argv[1], where=engine.Where(workers=0))"
+)
 
 
 @pytest.mark.slow
@@ -355,14 +361,14 @@ def test_a_run_that_was_killed_loses_nothing_and_the_next_one_ends_it(course: Pa
     with (course / "nbgrader_config.py").open("a") as config:
         config.write("\nc.Execute.timeout = 15\n")
     run = subprocess.Popen([sys.executable, "-c", GRADE, str(course)], start_new_session=True)
-    waiting = course / "autograded" / "bob" / tiny.LESSON / f"{tiny.LESSON}.ipynb"
+    recorded = course / "autograded" / "ada" / tiny.LESSON / f"{tiny.LESSON}.ipynb"
     deadline = time.monotonic() + 90
-    while not waiting.exists() and time.monotonic() < deadline:
+    while not recorded.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(2)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert waiting.exists()
+    assert recorded.exists()
     with (course / "nbgrader_config.py").open("a") as config:
         config.write("\nc.Execute.timeout = 1\n")
     rows = grade(tiny.LESSON, course)
@@ -434,23 +440,6 @@ def test_a_gradebook_in_use_by_another_process(locked: Path) -> None:
             action(tiny.LESSON, locked)
         assert one_line(caught)
     assert not (locked / "autograded").exists()
-
-
-@pytest.mark.slow
-def test_a_gradebook_that_is_taken_midway_keeps_what_is_done(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_in(course, ada=tiny.ANSWERS, bob=tiny.ANSWERS)
-    holder = sqlite3.connect(course / "gradebook.db", isolation_level=None)
-
-    def take(row: Any) -> None:
-        holder.execute("BEGIN EXCLUSIVE")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(gradebook.grading, "_row", lambda *_: (5.0, POINTS, False))
-        with pytest.raises(GradebookError, match=r"in use by another process.*1 of 2 submissions are graded") as caught:
-            grade(tiny.LESSON, course, on_graded=take)
-    assert one_line(caught)
-    holder.close()
-    assert [(row.score, row.fresh) for row in grade(tiny.LESSON, course)] == [(5.0, False), (5.0, True)]
 
 
 def test_no_write_permission_for_the_gradebook(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:

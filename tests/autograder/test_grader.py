@@ -267,7 +267,7 @@ def test_nobody_and_nowhere(course: Path, tmp_path: Path) -> None:
 
 def test_a_scheduler_that_cannot_be_reached_says_what_was_graded(course: Path) -> None:
     hand_in(course, ada=tiny.ANSWERS)
-    with pytest.raises(EngineError, match="missing port .*; 0 submissions were graded. Run the same command again"):
+    with pytest.raises(EngineError, match=r"missing port .*; 0 submissions were graded. Run the same command again"):
         grade(course, where=Where(scheduler="nonsense"))
 
 

@@ -72,10 +72,10 @@ SIZES = {
 
 
 def pages_of(results):
-    yield class_report(results, day="2026-11-21", pages={one.student: "students/x.html" for one in results})
+    yield class_report(results, day=results.lesson, pages={one.student: "students/x.html" for one in results})
     yield class_report(anonymous(results))
     for one in results:
-        yield student_report(results.lesson, one, results.items, day="2026-11-21", median_share=0.5)
+        yield student_report(results.lesson, one, results.items, day=results.lesson, median_share=0.5)
 
 
 # ---------------------------------------------------------------- every page

@@ -11,7 +11,7 @@ import pytest
 
 from course_lib import claims
 from course_lib.claims import claim as core
-from course_lib.claims import runner
+from course_lib.claims import experiments, runner
 from course_lib.claims.card import MARKS, STALE
 from course_lib.claims.claim import (
     DOES_NOT_HOLD,
@@ -27,11 +27,12 @@ from course_lib.claims.claim import (
     Table,
     settle,
 )
+from course_lib.claims.dropout import benefit, mechanism
 from course_lib.claims.experiments import Option, images, tune_and_score
 from course_lib.claims.figure import number, numbers, series_svg
 from course_lib.claims.intervals import bca_interval, paired_difference
 from course_lib.claims.ledger import LEDGER
-from course_lib.ensembles import MLP, Member
+from course_lib.ensembles import MLP, Member, train_ensemble
 from course_lib.provenance import parts_of
 
 # the ledger ----------------------------------------------------------------------------------------------
@@ -406,6 +407,36 @@ def test_the_committed_result_is_there_fresh_and_decides_the_same_again(claim_id
     assert (decision.verdict, decision.condition) == (result.verdict, result.condition)
     assert claim.headline.format(**decision.figures) == result.headline
     Tags(claims.evidence(claim_id).html)
+
+
+@pytest.fixture
+def in_seconds(monkeypatch):
+    """Experiments on few images: a step for each time that the errors are scored, whatever was asked for."""
+
+    def train(net, members, pool, *, n_train, steps, score_at=(), **how):
+        at = sorted({*score_at, steps})
+        short = {"n_train": min(n_train, 16), "steps": len(at), "score_at": range(1, len(at) + 1)}
+        return dataclasses.replace(train_ensemble(net, members, pool, **short, **how), steps=tuple(at))
+
+    def few(name, **how):
+        whole = images(name, **how)
+        parts = {part: tuple(tensor[:50] for tensor in getattr(whole, part)) for part in ("train", "valid", "test")}
+        return dataclasses.replace(whole, **parts)
+
+    monkeypatch.setattr(experiments, "train_ensemble", train)
+    for module in (benefit, mechanism):
+        monkeypatch.setattr(module, "images", few)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim_id", [claim.id for claim in (*mechanism.CLAIMS, *benefit.CLAIMS)])
+def test_every_long_experiment_measures_what_its_rule_decides_by(claim_id, in_seconds):
+    claim, seeds = claims.CLAIMS[claim_id], tuple(range(5))
+    measured = claim.measure(seeds)
+    for series in measured.series:
+        core.check_series(claim_id, dataclasses.replace(series, identical="so little training"), len(seeds))
+    decision = claim.decide(measured)
+    assert decision.verdict in (HOLDS, HOLDS_WHEN, DOES_NOT_HOLD) and claim.headline.format(**decision.figures)
 
 
 @pytest.mark.slow

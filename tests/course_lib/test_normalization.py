@@ -111,7 +111,7 @@ def test_norm_and_gradients_are_torchs_in_float64(norm, name, device):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
 def test_norm_in_fewer_digits_is_float64s_within_its_roundings(norm, dtype):
-    """Computed in float32 and rounded once: half an ulp of each number in the output's own dtype, gradients too, and the
+    """Computed in float32 and rounded once: half an ulp of each number in its own dtype, of gradients too, besides the
     ulps of the float32 sums.
     """
     x = images()["ordinary"].to(dtype)

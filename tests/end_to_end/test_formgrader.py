@@ -22,7 +22,8 @@ import hostile
 import tiny_course as tiny
 
 from autograder import notebooks
-from autograder.gradebook import grade, release, scores
+from autograder.gradebook import release, scores
+from autograder.grader import grade
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
@@ -246,6 +247,12 @@ def test_a_page_that_was_handed_in_can_do_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize("path", ["manage_students/%22;alert(1)//", "manage_submissions/%3Cscript%3E"])
 def test_an_address_with_markup_in_it_is_refused(lab: Lab, path: str) -> None:
     assert ask(lab, "GET", f"formgrader/{path}")[0] == 404
+
+
+def test_the_configuration_is_not_shown_on_a_page(lab: Lab) -> None:
+    status, page, _ = ask(lab, "GET", "formgrader/manage_assignments")
+    assert status == 200
+    assert b"secret_file" not in page  # it stands beside a database's password
 
 
 def test_a_configuration_that_a_learner_handed_in_is_not_run(lab: Lab) -> None:
