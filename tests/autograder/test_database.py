@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 Address = Callable[[str], str]
 
+pytestmark = pytest.mark.usefixtures("tiny_registered")
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[Address]:
