@@ -121,7 +121,7 @@ def test_the_whole_notebook_has_a_limit_too() -> None:
 
 def test_a_flood_of_output_kills_the_kernel_and_one_large_output_is_cut() -> None:
     limits = Limits(cell=30, cell_output=100_000, flood=1_000_000)
-    ran = ran_of(limits, double="while True:\n    print('x' * 10_000)")
+    ran = ran_of(limits, double="while True:\n    print('x' * 10_000, flush=True)")
     assert verdict(ran, "square")[1].endswith("The solution cell of tiny.double put out more than 1 MB.")
 
     ran = ran_of(limits, double="print('x' * 300_000)\ndouble = lambda x: x + x")

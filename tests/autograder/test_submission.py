@@ -230,7 +230,12 @@ def test_whatever_was_done_to_the_file_nbgrader_finds_what_was_released(notebook
 def test_what_the_file_claims_of_a_cell_is_remarked(notebook: Any) -> None:
     forge(notebook)
     remarks = repair(notebook, GIVEN)
-    assert [remark.kind for remark in remarks if remark.cell == "tiny-double-check"] == ["points", "flags", "tagged"]
+    assert [remark.kind for remark in remarks if remark.cell == "tiny-double-check"] == [
+        "points",
+        "flags",
+        "tagged",
+        "schema",
+    ]
     assert Remark("tiny-double-solution", "points") not in remarks  # nbgrader gives an answer no points
 
 
