@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -25,9 +27,12 @@ __all__ = [
     "Result",
     "Scene",
     "answered",
+    "as_bytes",
     "attack",
     "cell_of",
     "code",
+    "fake_output",
+    "formulas",
     "judged",
     "live_markup",
     "with_notebook",
@@ -56,6 +61,7 @@ SIGNS = {
     "left": "left files for the next",
     "changed": "changed the class's files",
     "markup": "ran script in feedback",
+    "formula": "put a formula into the spreadsheet",
     "unfair": "honest work lost points",
 }
 
@@ -129,6 +135,7 @@ class Observed:
     left: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     markup: bool = False
+    formula: bool = False
     seconds: float = 0.0
     note: str = ""
 
@@ -158,6 +165,7 @@ def judged(attack: Attack, seen: Observed) -> Result:
         "left": bool(seen.left),
         "changed": bool(seen.changed),
         "markup": seen.markup,
+        "formula": seen.formula,
         "unfair": attack.honest and score < attack.earns - 1e-9,
     }
     detail = "; ".join(part for part in (*seen.leaked, *seen.left, *seen.changed, seen.note) if part)
@@ -267,3 +275,9 @@ def live_markup(page: str, token: str = "tdnPwned") -> bool:
     reader = _Live(token)
     reader.feed(page)
     return reader.found
+
+
+def formulas(table: str) -> list[str]:
+    """The cells of a CSV file that a spreadsheet would take for formulas. (A negative number is none.)"""
+    cells = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
+    return [cell for cell in cells if re.match(r"[=+@\t\r]|-(?![\d.]+$)", cell)]

@@ -93,10 +93,12 @@ def grade(job):
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
     attacker = job["attacker"]
-    pages = ""
+    pages = table = ""
     if job["feedback"]:
         nbgrader(["generate_feedback", job["lesson"], "--student", attacker], environment, 60)
         pages = "".join(path.read_text(errors="replace") for path in COURSE.glob(f"feedback/{attacker}/**/*.html"))
+        nbgrader(["export"], environment, 60)
+        table = (COURSE / "grades.csv").read_text() if (COURSE / "grades.csv").is_file() else ""
     return {
         "ended": ended,
         "log": log[-4000:],
@@ -104,6 +106,7 @@ def grade(job):
         "scores": scores(job["lesson"]),
         "outputs": outputs(COURSE / "autograded" / attacker / job["lesson"], job["tokens"]),
         "pages": pages,
+        "table": table,
         "survivors": names,
         "reached": reached,
         "changed": [str(path) for path, was in zip(watched, before, strict=True) if digest(path) != was],

@@ -25,7 +25,7 @@ from autograder import gradebook
 from autograder.sandbox import survey
 from autograder.submission import parse, quiet_environment
 
-from .attack import AFTER, BEFORE, LEFT, Attack, HandIn, Observed, Result, Scene, judged, live_markup
+from .attack import AFTER, BEFORE, CANARY, LEFT, Attack, HandIn, Observed, Result, Scene, formulas, judged, live_markup
 from .course import CANARIES, LESSON, checkout, honest, plant
 
 __all__ = ["NoSandboxError", "run"]
@@ -35,6 +35,13 @@ CONFIG = "c.Execute.timeout = 6\nc.RunCells.probe_timeout = 6\nc.RunCells.notebo
 SECONDS = 1500
 MEMORY = 8 * 2**30  # of the grader's own process
 PLACES = ("/tmp", "/var/tmp", "/dev/shm", "~/.ipython", "~/.jupyter", "~/.config")
+
+
+COMMANDS = (
+    ["grade", LESSON, "--feedback"],
+    ["report", LESSON, "--students"],
+    ["export", LESSON, "--to", "plain", "--output", "export.csv"],
+)
 
 
 class NoSandboxError(Exception):
@@ -65,17 +72,20 @@ def run(attacks: Sequence[Attack], folder: Path) -> Iterator[tuple[Attack, Resul
         changed = [str(path) for path, was in zip(watched, digests, strict=True) if _digest(path) != was]
         scores = {row.student: row for row in gradebook.scores(LESSON, stage.course)}
         graded = {student: row.score for student, row in scores.items()}
-        left = _left(stage.course)
+        left, pages = _left(), {path: path.read_text(errors="replace") for path in _pages(stage.course)}
+        live = [path for path, page in pages.items() if live_markup(page)]
+        found = set(formulas((stage.course / "export.csv").read_text("utf-8")))
         for attack in attacks:
             seen = Observed(
                 score=graded.get(attack.who),
                 others={name: graded.get(name) for name in (BEFORE, AFTER)},
-                leaked=_leaked(attack, stage, scores.get(attack.who)),
+                leaked=_leaked(attack, stage, scores.get(attack.who), pages),
                 outlives=bool(survivors),
                 network=bool(reached),
                 left=tuple(left),
                 changed=tuple(changed),
-                markup=any(live_markup(page) for page in _pages(attack, stage.course)),
+                markup=any(_concerns(path, attack) for path in live),
+                formula=attack.who in found,
                 seconds=round(seconds.get(attack.who, 0.0), 1),
                 note=said if attack.who not in graded else "",
             )
@@ -136,10 +146,11 @@ def _hand_in(attacks: Sequence[Attack], stage: Stage) -> None:
 def _grade(stage: Stage) -> tuple[str, dict[str, float]]:
     """(what went wrong, seconds by student): the commands that an instructor gives."""
     said = ""
-    for command in (["grade", LESSON, "--feedback"], ["report", LESSON]):
+    for command in COMMANDS:
         process = subprocess.Popen(
             [sys.executable, "-c", "from autograder.cli import main; main()", *command, "--course", str(stage.course)],
             env=dict(stage.environment),
+            cwd=stage.course,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -167,31 +178,32 @@ def _limit() -> None:
 # ---------------------------------------------------------------- looking afterwards
 
 
-def _leaked(attack: Attack, stage: Stage, row: Any) -> tuple[str, ...]:
+def _leaked(attack: Attack, stage: Stage, row: Any, pages: Mapping[Path, str]) -> tuple[str, ...]:
     """Which secrets the learner gets to see: in outputs, comments and pages."""
-    folder = stage.course / "autograded" / attack.who / LESSON
-    seen = "".join(_pages(attack, stage.course)) + (json.dumps(dict(row.comments)) if row else "")
-    for path in folder.glob("*.ipynb"):
+    seen = "".join(page for path, page in pages.items() if attack.who in path.parts)
+    seen += json.dumps(dict(row.comments)) if row else ""
+    for path in (stage.course / "autograded" / attack.who / LESSON).glob("*.ipynb"):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             seen += json.dumps([cell.get("outputs") for cell in json.loads(path.read_text())["cells"]])
-    secret = stage.course / ".cases-secret"
-    tokens = {**stage.tokens, "allowed": "canary-allowed"}
-    if secret.is_file():
-        tokens["cases"] = secret.read_text().strip()
+    tokens = {
+        **stage.tokens,
+        "allowed": f"{CANARY}-allowed",
+        "cases": (stage.course / ".cases-secret").read_text().strip(),
+    }
     return tuple(sorted(name for name, token in tokens.items() if token in seen))
 
 
-def _pages(attack: Attack, course: Path) -> Iterator[str]:
-    """The pages that show what this learner did: their feedback, and the class's report."""
-    for path in (
-        *(course / "feedback" / attack.who).rglob("*.html"),
-        *course.glob("*report*/**/*.html"),
-        *course.glob("*.html"),
-    ):
-        yield path.read_text(errors="replace")
+def _pages(course: Path) -> list[Path]:
+    """The pages that show what learners did: feedback and reports."""
+    return [path for place in ("feedback", "reports") for path in (course / place).rglob("*.html")]
 
 
-def _left(course: Path) -> list[str]:
+def _concerns(path: Path, attack: Attack) -> bool:
+    """Whether a page is this learner's; what is nobody's own is everybody's."""
+    return attack.who in path.parts or "feedback" not in path.parts
+
+
+def _left() -> list[str]:
     found = []
     for place in map(os.path.expanduser, PLACES):
         for folder, below, names in os.walk(place):

@@ -10,7 +10,7 @@ from typing import Any
 from autograder.submission import parse
 
 from . import box
-from .attack import AFTER, LEFT, Attack, HandIn, Observed, Result, Scene, judged, live_markup
+from .attack import AFTER, LEFT, Attack, HandIn, Observed, Result, Scene, formulas, judged, live_markup
 from .course import CANARIES, LESSON, honest, stock_class
 
 __all__ = ["run"]
@@ -58,7 +58,7 @@ def _observe(attack: Attack, release: Any, template: Path) -> Observed:
             "port": SCENE.port,
             "socket": SCENE.socket,
             "seconds": SECONDS,
-            "feedback": b"tdnPwned" in work.notebook or "tdnPwned" in attack.who + "".join(work.files),
+            "feedback": b"tdnPwned" in work.notebook or bool(attack.student or work.files),
         },
         template,
         seconds=SECONDS + 100,
@@ -75,6 +75,7 @@ def _observe(attack: Attack, release: Any, template: Path) -> Observed:
         left=tuple(report["left"]),
         changed=tuple(report["changed"]),
         markup=live_markup(report["pages"]),
+        formula=attack.who in formulas(report["table"]),
         seconds=round(report["seconds"], 1),
         note="" if report["ended"] else f"not done after {SECONDS} s",
     )

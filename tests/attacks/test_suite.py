@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import box, table
-from .attack import AFTER, BEFORE, CANARY, SIGNS, WORTH, Observed, judged, live_markup
+from .attack import AFTER, BEFORE, CANARY, SIGNS, WORTH, Observed, formulas, judged, live_markup
 from .course import CANARIES, source_notebook
 from .run import read
 from .stock import SCENE
@@ -98,6 +98,10 @@ def test_honest_work_that_loses_points_is_a_failure_too(score, signs):
 )
 def test_markup_is_live_where_a_browser_would_run_it(page, live):
     assert live_markup(page) is live
+
+
+def test_formulas_are_what_a_spreadsheet_would_compute():
+    assert formulas("a,=1+1\n-5,-x\n'=1,@b\n+3,1-2\n") == ["=1+1", "-x", "@b", "+3"]
 
 
 # ---------------------------------------------------------------- the box
