@@ -201,7 +201,7 @@ class _Count:
         self.status = status or self.status
         made = len(self.writer.rows)
         problems = sum(bool(row.problem) for row in self.writer.rows.values())
-        begun = bool(made or self.status and self.status.running)
+        begun = bool(made or (self.status and self.status.running))
         self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note(), begun))
 
     def _note(self) -> str:
