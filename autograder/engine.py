@@ -215,11 +215,13 @@ class _Pool:
         self._connect(expected)
 
     def _connect(self, expected: int | None) -> None:
-        for name in ("distributed", "tornado"):  # what they have to say is said by us, in one line
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         import dask
         from distributed import Client, LocalCluster
         from distributed.security import Security
+
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in ("distributed", "tornado"):  # what they have to say is said by us, in a line
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
         def start() -> None:
             address: Any = self.where.scheduler

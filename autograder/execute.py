@@ -41,7 +41,6 @@ from autograder.submission import (
 
 nbformat()  # before nbclient imports it the slow way
 
-import zmq  # noqa: E402
 from nbclient import NotebookClient  # noqa: E402
 from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError  # noqa: E402
 
@@ -203,10 +202,10 @@ class _Run(NotebookClient):
     async def _kernel(self) -> Any:
         """A kernel that answers probes, gone at the end."""
         limits = self.limits
-        walls = Walls(memory=limits.memory, wall_seconds=limits.notebook + 60)
+        largest = max(4 * limits.flood, 64_000_000)  # one message may hold what was printed since the last
+        walls = Walls(memory=limits.memory, wall_seconds=limits.notebook + 60, output_bytes=largest)
         self.km = await start_kernel(walls, unsafe=self.task.unsafe)
         try:
-            self.km.context.setsockopt(zmq.MAXMSGSIZE, 4 * limits.flood)  # more at once ends the connection
             self.kc = self.km.client()
             self.kc.start_channels(stdin=False, hb=False)
             if not await self._silently(SERVE):

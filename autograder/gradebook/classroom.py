@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import warnings
@@ -120,8 +121,22 @@ def refuse_locked(opened: Class) -> None:
 
 @contextmanager
 def database_errors(opened: Class) -> Iterator[None]:
-    with opened.database.errors():
+    with opened.database.errors(), _quietly():
         yield
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """nbgrader and SQLAlchemy log tracebacks of what they then raise, and what we say in one line."""
+    loggers = [logging.getLogger(name) for name in ("tornado.application", "sqlalchemy.pool")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def require_lesson(opened: Class, lesson: str) -> None:
@@ -148,6 +163,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     app.force = app.force or force
     with (
         warnings.catch_warnings(),
+        _quietly(),
         _same_engine(opened),
         opened.database.alone_with(student, _handed_in(opened, student)),
     ):
@@ -158,7 +174,7 @@ def run_converter(opened: Class, converter: type, lesson: str, student: str, *, 
     text = result.get("log", "") + result["error"]
     if "KeyboardInterrupt" in result["error"]:
         raise KeyboardInterrupt
-    if re.search(r"OperationalError|sqlite3\.DatabaseError|database is locked", text):
+    if re.search(r"OperationalError|ProgrammingError|sqlite3\.DatabaseError|database is locked", text):
         raise opened.database.error(text if "locked" in text or "readonly" in text else _cause(text))
     if "PermissionError" in text or "NotADirectoryError" in text:
         raise GradebookError(f"cannot write: {_cause(text)}")

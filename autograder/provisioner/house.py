@@ -7,6 +7,7 @@ multiprocessing forked or made a daemon.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import select
@@ -36,6 +37,12 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _houses.clear()
+
+
+@atexit.register
+def _close_all() -> None:
+    for house in _houses.values():
+        house.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -94,8 +101,10 @@ class House:
         return Box(mine, pid, keeper, group, walls)
 
     def _last_words(self) -> str:
-        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 1000))
-        lines = self._said.read().decode(errors="replace").split("\n")
+        if self._said.closed:  # another thread has seen it first
+            return ""
+        size = os.fstat(self._said.fileno()).st_size
+        lines = os.pread(self._said.fileno(), 1000, max(0, size - 1000)).decode(errors="replace").split("\n")
         return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> None:
@@ -161,8 +170,9 @@ class Box:
         self.why = why
         with contextlib.suppress(OSError, EOFError):
             while True:
-                self.why = sandbox.receive(self._channel)[0].get("ended", self.why)
-        if self._group.out_of_memory():
+                packet, _ = sandbox.receive(self._channel)
+                self.why = packet.get("ended") or packet.get("error") or self.why
+        if self.why in (_UNSEEN, sandbox.how_ended(-signal.SIGKILL)) and self._group.out_of_memory():
             self.why = self._walls.too_much_memory
         self._group.remove()
         self._channel.close()
@@ -184,7 +194,7 @@ class Bare:
         command = f"from autograder.provisioner import kernel; kernel.main({[*descriptors]})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", command],
-            env={**os.environ, **quiet},
+            env={**os.environ, **quiet, "JPY_PARENT_PID": str(os.getpid())},  # IPython's kernel ends with it
             cwd=self._folder.name,
             pass_fds=descriptors,
             start_new_session=True,

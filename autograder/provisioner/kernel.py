@@ -63,7 +63,9 @@ def _application(key: str, sockets: dict[int, int], most: int) -> Any:
     class Publisher(IOPubThread):
         """Keeps what is published before anybody listens, so that no client can come too late."""
 
-        _heard, _kept = False, ()
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._heard, self._kept = False, []
+            super().__init__(*args, **kwargs)
 
         def _really_send(self, msg: Any, *args: Any, **kwargs: Any) -> None:
             if (size := sum(map(len, msg))) > most:  # the client would cut the connection
@@ -73,11 +75,11 @@ def _application(key: str, sockets: dict[int, int], most: int) -> Any:
             if self._heard or self._check_mp_mode():
                 super()._really_send(msg, *args, **kwargs)
             elif len(self._kept) < _KEPT:
-                self._kept = [*self._kept, msg]
+                self._kept.append(msg)
 
         def _send_welcome_message(self, subscription: str) -> None:
             super()._send_welcome_message(subscription)
-            self._heard, kept, self._kept = True, self._kept, ()
+            self._heard, kept, self._kept = True, self._kept, []
             for message in kept:
                 self._really_send(message)
 

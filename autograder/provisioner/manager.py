@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-import threading
 import time
 import uuid
-from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -28,6 +23,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Bool, Instance
 
 from autograder.provisioner import warm
+from autograder.provisioner.folder import Folder
 from autograder.provisioner.house import Bare, Box, House, NoBox, warm_house
 from autograder.provisioner.kernel import CHANNELS
 from autograder.sandbox import SandboxError, Walls
@@ -35,8 +31,6 @@ from autograder.sandbox import SandboxError, Walls
 __all__ = ["SandboxProvisioner", "start_kernel", "why_ended"]
 
 ENDED_BY_US = "the grader ended it"
-_PREFIX = "course-kernel-"
-_LONGEST = 90  # bytes of a folder's name, so that sockets in it have names short enough
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +41,7 @@ class SandboxProvisioner(KernelProvisionerBase):
     warm = Bool(True, config=True, help="Fork the kernel from a process that has imported the course's libraries.")
     _box: Box | Bare | None = AnyTrait(None, allow_none=True)
     _cold: House | None = AnyTrait(None, allow_none=True)
-    _folder: _Folder | None = AnyTrait(None, allow_none=True)
+    _folder: Folder | None = AnyTrait(None, allow_none=True)
     why = ""
 
     @property
@@ -65,7 +59,8 @@ class SandboxProvisioner(KernelProvisionerBase):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Bind the sockets that clients connect to, so that nothing sent from now on is lost, then start the kernel."""
         session = self.parent.session
-        self._folder, self.why = self._folder or _Folder(), ""
+        self._folder, self.why = self._folder or Folder(), ""
+        self.parent.connection_file = f"{self._folder.path}/connection.json"  # for clients of other processes
         with contextlib.ExitStack() as close:
             listeners = [close.enter_context(listener) for listener in self._folder.listen(len(CHANNELS))]
             descriptors = [listener.fileno() for listener in listeners]
@@ -132,60 +127,6 @@ class SandboxProvisioner(KernelProvisionerBase):
     def _note(self) -> None:
         if self._box is not None and self._box.why:
             self.why = self._box.why
-
-
-class _Folder:
-    """A private folder for a kernel's sockets. Its lock tells a later grader whether anybody still uses it."""
-
-    _swept = False
-    _sweeping = threading.Lock()
-
-    def __init__(self) -> None:
-        import fcntl  # not at the top: Windows has none
-
-        with _Folder._sweeping:
-            if not _Folder._swept:
-                sweep()
-                _Folder._swept = True
-        place = next(p for p in (tempfile.gettempdir(), "/tmp") if len(p) + len(_PREFIX) + 20 < _LONGEST or p == "/tmp")
-        fresh = tempfile.mkdtemp(prefix=f"new-{_PREFIX}", dir=place)
-        self._lock = os.open(f"{fresh}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path = fresh.replace(f"new-{_PREFIX}", _PREFIX)
-        os.rename(fresh, self.path)  # from now on whoever sweeps sees it, and finds it locked
-        self.address = f"{self.path}/k"
-
-    def listen(self, count: int) -> list[socket.socket]:
-        listeners = []
-        for port in range(1, count + 1):
-            name = f"{self.address}-{port}"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(name)
-            listener.listen(64)
-            listener.setblocking(False)
-            listeners.append(listener)
-        return listeners
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
-
-
-def sweep() -> None:
-    """Remove the folders that a killed grader left behind."""
-    import fcntl
-
-    for place in {tempfile.gettempdir(), "/tmp"}:
-        for folder in Path(place).glob(f"{_PREFIX}*"):
-            with contextlib.suppress(OSError):
-                lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(lock)
 
 
 # ---------------------------------------------------------------- manager and client

@@ -58,7 +58,8 @@ def _import(modules: Iterable[str]) -> None:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
     for module in list(sys.modules.values()):
-        hasattr(module, "__file__")  # IPython's kernel will ask each, and some load themselves only then
+        with suppress(Exception):
+            module.__file__  # noqa: B018  (IPython's kernel will ask each, and some load themselves only then)
     gc.collect()
     gc.freeze()  # else the next collection would write to every object, and no page would stay shared
 

@@ -1,7 +1,8 @@
 """One kernel's box: forked from a process that has entered the view, with namespaces and walls of its own.
 
-    house (in the view) ── fork into new namespaces ─▶ keeper, pid 1 of the box: work folder, /proc; then it watches
-                                                         └─ fork ─▶ kernel: no capability, limits, Landlock, seccomp
+    house (in the view) ── fork into new namespaces ─▶ keeper, pid 1 of the box: work folder, /proc, no capabilities;
+                                                         │ then it watches
+                                                         └─ fork ─▶ kernel: limits, Landlock, seccomp
 
 The keeper's end, for whatever reason, ends every process of the box.
 """
@@ -82,11 +83,11 @@ def _keeper(channel: socket.socket, kernel: Kernel, grader: int) -> None:
     except OSError as error:
         remedy = "in a container, leave /proc unmasked (Docker: --security-opt systempaths=unconfined)"
         raise SandboxError(f"a kernel can't get a work folder and /proc of its own ({error})", remedy) from error
+    system.renounce_capabilities()
+    system.dumpable(False)
     child = os.fork()
     if not child:
         _last_stage(channel, lambda: _kernel(channel, kernel, walls, packet, descriptors))
-    system.renounce_capabilities()
-    system.dumpable(False)
     close_others(channel.fileno(), grader)
     watch(channel, child, walls, grader)
 
@@ -109,11 +110,10 @@ def _kernel(
     channel: socket.socket, kernel: Kernel, walls: Walls, packet: dict[str, Any], descriptors: Sequence[int]
 ) -> None:
     os.setsid()
+    system.dumpable(True)  # unlike the keeper, which it may not look into
     _limit(walls)
     system.no_new_privileges()
     landlock.apply((HOME, "/dev/shm"))
-    system.renounce_capabilities()
-    system.dumpable(True)
     seccomp.apply()
     send(channel, {"ready": True})
     channel.close()

@@ -39,8 +39,8 @@ _REFUSED = {  # name: (number on x86_64, on aarch64)
     "personality": (135, 92), "sethostname": (170, 161), "setdomainname": (171, 162),
 }  # fmt: skip
 _UNKNOWN = {  # refused as if this Linux did not have them, so that libraries fall back on something older
-    "clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447), "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447), "io_setup": (206, 0),
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
 }  # fmt: skip
 _SOCKET, _SOCKETPAIR, _CLONE, _MMAP, _PRCTL, _IOCTL = (41, 198), (53, 199), (56, 220), (9, 222), (157, 167), (16, 29)
 _X32 = 0x40000000

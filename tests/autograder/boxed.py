@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty
 from typing import Any
@@ -39,7 +39,7 @@ class Kernel:
     def run(self, code: str) -> Answer:
         return self.wait(self.ask(code))
 
-    async def ask(self, code: str) -> Answer:
+    async def ask(self, code: str, on_text: Callable[[], None] = lambda: None) -> Answer:
         answer = Answer()
         request = self._client.execute(code)
         while not answer.finished:
@@ -55,6 +55,7 @@ class Kernel:
             answer.kinds.append(kind)
             if kind == "stream":
                 answer.text += content["text"]
+                on_text()
             elif kind == "execute_result":
                 answer.text += content["data"]["text/plain"]
             elif kind == "error":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ import tiny_course as tiny
 from nbgrader.apps.api import NbGraderAPI
 from traitlets.config import Config
 
-from autograder import notebooks
+from autograder import grader, notebooks
+from autograder.engine import Where
 from autograder.gradebook import GradebookError, feedback, release, scores
 from autograder.gradebook.database import Database
-from autograder.grader import grade
 from autograder.submission import nbformat, read
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_registered")]
 
 Address = Callable[[str], str]
+grade = partial(grader.grade, where=Where(workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,10 @@ def test_what_the_formgrader_asks_for_is_the_same_as_with_a_file(
     assert next(row["score"] for row in told[0][1] if row["student"] == "ada") == tiny.POINTS + 1.5
 
 
-GRADE = "import sys; from autograder.grader import grade; grade('00_tiny', sys.argv[1], force='force' in sys.argv)"
+GRADE = (
+    "import sys; from autograder import engine, grader; "
+    "grader.grade('00_tiny', sys.argv[1], force='force' in sys.argv, where=engine.Where(workers=0))"
+)
 STUDENTS = ("ada", "bob", "cleo", "dan")
 
 
@@ -114,7 +118,7 @@ def test_two_graders_at_once_lose_nothing_and_double_nothing(
     course = make_class(tmp_path / "class", checkout, url)
     hand_in(course, **dict.fromkeys(STUDENTS, tiny.ANSWERS))
     commands = [[sys.executable, "-c", GRADE, str(course), *more] for more in ((), ("force",))]
-    environment = tiny.environment() if hasattr(tiny, "environment") else {**os.environ}
+    environment = tiny.environment()
     runs = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for command in commands

@@ -20,7 +20,7 @@ from boxed import answer_in, kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbclient import NotebookClient
 
-from autograder.provisioner import SandboxProvisioner, house, manager, start_kernel, warm, why_ended
+from autograder.provisioner import SandboxProvisioner, folder, house, start_kernel, warm, why_ended
 from autograder.sandbox import SandboxError, Walls, survey
 
 pytestmark = pytest.mark.skipif(
@@ -135,8 +135,10 @@ def test_interrupt_stops_the_cell_only(is_warm: bool) -> None:
     with kernel(warm=is_warm) as busy:
 
         async def interrupted() -> Any:
-            asking = asyncio.ensure_future(busy.ask("x = 5\nimport time\ntime.sleep(60)"))
-            await asyncio.sleep(0.5)
+            sleeps = asyncio.Event()
+            code = "x = 5\nimport time\nprint('now', flush=True)\ntime.sleep(60)"
+            asking = asyncio.ensure_future(busy.ask(code, on_text=sleeps.set))
+            await sleeps.wait()
             await busy.manager.interrupt_kernel()
             return await asking
 
@@ -158,6 +160,10 @@ def test_shutdown_is_known_as_ours_and_restart_makes_a_new_one() -> None:
 def test_a_polite_shutdown_works_too() -> None:
     async def polite() -> str:
         km = await start_kernel()
+        client = km.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=30)
+        client.stop_channels()
         await km.shutdown_kernel()
         return why_ended(km)
 
@@ -179,7 +185,6 @@ def test_keras_draws_differ_and_train() -> None:
 from course_lib.quiet import load_keras
 keras = load_keras()
 import numpy as np
-keras.utils.set_random_seed if False else None
 net = keras.Sequential([keras.layers.Dense(3)])
 net.compile('sgd', 'mse')
 net.fit(np.ones((8, 2)), np.ones((8, 3)), verbose=0)
@@ -310,15 +315,15 @@ def test_a_killed_grader_leaves_no_process_and_its_folder_is_swept() -> None:
     grader = subprocess.Popen([sys.executable, "-c", GRADER], stdout=subprocess.PIPE, text=True)
     assert grader.stdout
     with grader.stdout:
-        keeper, parent, folder = grader.stdout.readline().split()
-    assert Path(folder).is_dir()
-    manager.sweep()
-    assert Path(folder).is_dir()  # somebody uses it
+        keeper, parent, sockets = grader.stdout.readline().split()
+    assert Path(sockets).is_dir()
+    folder.sweep()
+    assert Path(sockets).is_dir()  # somebody uses it
     grader.kill()
     grader.wait()
     assert gone(int(keeper)) and gone(int(parent))
-    manager.sweep()
-    assert not Path(folder).exists()
+    folder.sweep()
+    assert not Path(sockets).exists()
 
 
 @pytest.mark.slow
