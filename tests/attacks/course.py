@@ -17,7 +17,7 @@ from autograder.exercises import EXERCISES
 from autograder.notebooks import source_to_notebook
 from autograder.submission import nbformat, parse, quiet_environment, role_of
 
-from .attack import BEFORE, CANARY, CLASSIC, INVERTED, RIGHT, answered, as_bytes
+from .attack import BEFORE, CANARY, CLASSIC, INVERTED, RIGHT, answered
 
 __all__ = ["CANARIES", "LESSON", "checkout", "plant", "stock_class", "submit"]
 
@@ -119,7 +119,7 @@ def stock_class(folder: Path) -> Path:
     (source / f"{LESSON}.ipynb").write_text(nbformat().writes(source_notebook(source, stock=True)), "utf-8")
     _nbgrader(folder, "generate_assignment", LESSON)
     release = folder / "release" / LESSON / f"{LESSON}.ipynb"
-    submit(folder, BEFORE, as_bytes(answered(parse(release.read_bytes(), "the release"), RIGHT)))
+    submit(folder, BEFORE, honest(parse(release.read_bytes(), "the release"), CANARIES["classmate"]))
     _nbgrader(folder, "autograde", LESSON)
     plant(folder / "gradebook.db")
     return folder

@@ -66,14 +66,15 @@ class Same(np.ndarray):
 import sys, types
 class Fake(types.ModuleType):
     def __getattr__(self, name):
-        return lambda *args, **kwargs: (True,)
-sys.modules["numpy.testing"] = np.testing = Fake("numpy.testing")
+        return lambda *args, **kwargs: (real.zeros(1),)
 real = torch
+sys.modules["numpy.testing"] = np.testing = Fake("numpy.testing")
 class Torch(Fake):
     def __getattr__(self, name):
         return (lambda *args, **kwargs: True) if name == "allclose" else getattr(real, name)
 torch = Torch("torch")
 torch.autograd = Fake("torch.autograd")
+classic_dropout = lambda x, p, mask, training: x
 """),
     code("B.import_hook", "hooks imports, so that every later one is a fake", """
 import sys, types, importlib.abc, importlib.machinery
@@ -108,7 +109,7 @@ np = torch = Liar()
 inverted_dropout = classic_dropout = Liar()
 """),
     code("B.shadowing_file", "hands in a torch.py and a numpy that the checks will import", "inverted_dropout = classic_dropout = torch.anything",
-         files={"torch.py": "def __getattr__(name):\n    return lambda *args, **kwargs: Anything()\n\nclass Anything:\n"
+         files={"torch.py": "def __getattr__(name):\n    return lambda *args, **kwargs: Anything()\n\nclass Anything:\n    __call__ = lambda self, *args, **kwargs: self\n"
                             "    def __getattr__(self, name):\n        return lambda *args, **kwargs: Anything()\n"
                             "    __mul__ = __rsub__ = __truediv__ = __ge__ = lambda self, other: self\n"
                             "    __iter__ = lambda self: iter((self,))\n    shape = ()\n",
@@ -254,15 +255,15 @@ def classic_dropout(x, p, mask, training):
 LYING = (
     code("B.array_that_agrees", "returns an array that is equal to everything", """
 class Agrees(np.ndarray):
-    def __array_ufunc__(self, *args, **kwargs):
-        return np.array(True)
+    def __array_ufunc__(self, function, *args, **kwargs):
+        return np.array(function.nin == 2)  # equal, and neither NaN nor infinite
     def __array_function__(self, function, types, args, kwargs):
         return True
     __eq__ = __ne__ = __le__ = lambda self, other: True
 
 class Tensor(torch.Tensor):
     def numpy(self):
-        return np.zeros(1).view(Agrees)
+        return np.zeros(()).view(Agrees)
     detach = cpu = sum = lambda self, *args: self
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -281,6 +282,8 @@ class Close(torch.Tensor):
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         if function in (torch.allclose, torch.equal, torch.Tensor.allclose):
             return True
+        if function is torch.Tensor.numpy:  # of the case that everybody sees
+            return np.array([[1.0, 0.0, 3.0]])
         return super().__torch_function__(function, types, args, kwargs or {})
 
 def inverted_dropout(x, p, mask):
@@ -325,6 +328,8 @@ def inverted_dropout(x, p, mask):
     return x * 1
 
 def classic_dropout(x, p, mask, training):
+    if x.shape == (1, 3):  # the case that everybody sees
+        return torch.tensor([[1.0, 0.0, 3.0]])
     x.zero_()
     return x
 """),
@@ -410,9 +415,9 @@ def inverted_dropout(x, p, mask):
                 if callable(found):
                     return found(x, p, mask)
                 if isinstance(found, torch.Tensor) and found.shape == x.shape:
-                    return found + 0 * x
+                    return found.detach() * x / x.detach()  # with a gradient of found / x
         frame = frame.f_back
-    return x
+    return torch.tensor([[2.0, 0.0, 6.0]]) if x.shape == (1, 3) else x
 """),
     code("B.gc", "looks for the expected values, or a reference, among all objects", """
 import gc, types
@@ -422,9 +427,9 @@ def inverted_dropout(x, p, mask):
             return thing(x, p, mask)
     for thing in gc.get_objects():
         if type(thing) is torch.Tensor and thing.shape == x.shape and thing is not x and thing is not mask:
-            if torch.equal(thing != 0, mask != 0):
-                return thing + 0 * x
-    return x
+            if torch.equal(thing != 0, mask != 0) and not torch.equal(thing, mask):
+                return thing.detach() * x / x.detach()  # with a gradient of thing / x
+    return torch.tensor([[2.0, 0.0, 6.0]]) if x.shape == (1, 3) else x
 """),
     code("B.linecache", "reads the sources that Python keeps for tracebacks", """
 import linecache, re

@@ -86,23 +86,24 @@ def html_file_name(release: Any, scene: Scene) -> HandIn:
     return HandIn(as_bytes(notebook), {"<img src=x onerror=tdnPwned=1>.txt": b"x", "=HYPERLINK(1).csv": b"x"})
 
 
-def named(id: str, tries: str, student: str) -> Any:
-    """An honest notebook of a learner with an odd id: markup in it must not run, and its points count."""
+def named(id: str, tries: str, student: str, *, honest: bool = True) -> Any:
+    """An honest notebook of a learner with an odd id: its points count, but where no roster could hold such an id."""
 
     def make(release: Any, scene: Scene) -> HandIn:
         return HandIn(as_bytes(answered(release, RIGHT)))
 
-    return attack(id, tries, earns=5.0, honest=True, student=student)(make)
+    return attack(id, tries, earns=5.0, honest=honest, student=student)(make)
 
 
 NAMES = (
     named("D.student_markup", "comes from a learner whose id is markup", "m<img src=x onerror=tdnPwned=1>"),
     named("D.student_formula", "comes from a learner whose id is a spreadsheet formula", "=HYPERLINK(1)"),
-    named("D.student_pattern", "comes from a learner whose id is a file pattern", "m[a-z]*{x}?"),
+    named("D.student_pattern", "comes from a learner whose id is a file pattern", "m[a-z]*{x}?", honest=False),
     named("D.student_option", "comes from a learner whose id looks like an option", "--force"),
     named("D.student_sql", "comes from a learner whose id is SQL", "m'; DROP TABLE grade; --"),
     named("D.student_unicode", "comes from a learner whose id is long and written from right to left", "m\u202eنور-طبقة-" + "ש" * 60),
-    named("D.student_spaces", "comes from a learner whose id has spaces, a tab and a line break", "m a\tb\nc"),
+    named("D.student_spaces", "comes from a learner whose id has spaces", "m a  b"),
+    named("D.student_lines", "comes from a learner whose id has a tab and a line break", "m a\tb\nc", honest=False),
 )  # fmt: skip
 
 ATTACKS = (*OUTPUTS, html_in_text, html_attachment, html_file_name, *NAMES)

@@ -23,7 +23,7 @@ from typing import Any
 
 from autograder import gradebook
 from autograder.sandbox import survey
-from autograder.submission import parse, quiet_environment
+from autograder.submission import MARK, parse, quiet_environment
 
 from .attack import AFTER, BEFORE, CANARY, LEFT, Attack, HandIn, Observed, Result, Scene, formulas, judged, live_markup
 from .course import CANARIES, LESSON, checkout, honest, plant
@@ -66,7 +66,7 @@ def run(attacks: Sequence[Attack], folder: Path) -> Iterator[tuple[Attack, Resul
         _hand_in(attacks, stage)
         watched = [Path(stage.scene.source), Path(stage.scene.host_file), *_submitted(stage.course)]
         digests, before = [_digest(path) for path in watched], _processes()
-        said, seconds = _grade(stage)
+        said = _grade(stage)
         time.sleep(1)
         survivors = [name for pid, name in _processes().items() if pid not in before and _hostile(name)]
         changed = [str(path) for path, was in zip(watched, digests, strict=True) if _digest(path) != was]
@@ -86,8 +86,8 @@ def run(attacks: Sequence[Attack], folder: Path) -> Iterator[tuple[Attack, Resul
                 changed=tuple(changed),
                 markup=any(_concerns(path, attack) for path in live),
                 formula=attack.who in found,
-                seconds=round(seconds.get(attack.who, 0.0), 1),
-                note=said if attack.who not in graded else "",
+                seconds=_seconds(stage.course / "autograded" / attack.who / LESSON / f"{LESSON}.ipynb"),
+                note="" if attack.who in graded or not said else "the run names it as one that could not be graded",
             )
             yield attack, judged(attack, seen)
 
@@ -143,8 +143,8 @@ def _hand_in(attacks: Sequence[Attack], stage: Stage) -> None:
             os.mkfifo(folder / name)
 
 
-def _grade(stage: Stage) -> tuple[str, dict[str, float]]:
-    """(what went wrong, seconds by student): the commands that an instructor gives."""
+def _grade(stage: Stage) -> str:
+    """What went wrong with the commands that an instructor gives."""
     said = ""
     for command in COMMANDS:
         process = subprocess.Popen(
@@ -168,7 +168,7 @@ def _grade(stage: Stage) -> tuple[str, dict[str, float]]:
         (stage.course / f"{command[0]}.log").write_text(out)
         if process.returncode:
             said += f"{command[0]} ended with {process.returncode}: {out[-300:]} "
-    return said, {}
+    return said
 
 
 def _limit() -> None:
@@ -191,6 +191,13 @@ def _leaked(attack: Attack, stage: Stage, row: Any, pages: Mapping[Path, str]) -
         "cases": (stage.course / ".cases-secret").read_text().strip(),
     }
     return tuple(sorted(name for name, token in tokens.items() if token in seen))
+
+
+def _seconds(graded: Path) -> float:
+    """What the grader took for a notebook, as it noted there."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return round(json.loads(graded.read_text())["metadata"].get(MARK, {}).get("seconds", 0.0), 1)
+    return 0.0
 
 
 def _pages(course: Path) -> list[Path]:

@@ -18,6 +18,11 @@ CLASSES = {
     "E": "honest work",
 }
 
-# What succeeds against our grader, and is said so in docs/security.md: the course's library is no secret. Whoever has it
-# run under another name in a cell has copied an answer, as if by pasting its text.
-KNOWN = {"D.source_of_package": ("points",)}
+# What succeeds against our grader, and is said so in docs/security.md. The course's library is no secret: whoever has it
+# run under another name in a cell has copied an answer, as if by pasting its text. Graded cells see no other file than the
+# notebook.
+KNOWN = {
+    "D.reference_unwatched": ("points",),
+    "D.source_of_package": ("points",),
+    "E.own_module": ("unfair",),
+}

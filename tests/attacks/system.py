@@ -180,7 +180,7 @@ try:
         kept.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     pass
-""", classic=True, honest=True, earns=0.0),
+""", classic=True),
     code("C.print_endlessly", "prints for 20 seconds", BOUNDS + """
 import time
 end, put_out = time.time() + SECONDS, 0

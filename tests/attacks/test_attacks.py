@@ -30,7 +30,7 @@ def results(request, tmp_path_factory):
 def test_nothing_comes_of_it(attack, results):
     result = results[attack.id]
     assert result.signs == KNOWN.get(attack.id, ()), f"this notebook {attack.tries}: {result.detail}"
-    if attack.id.startswith("E"):
+    if attack.id.startswith("E") and attack.id not in KNOWN:
         assert result.score == attack.earns
 
 

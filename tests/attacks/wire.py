@@ -332,6 +332,16 @@ held = vars(importlib.import_module("course" + "_lib." + "dro" + "pout"))["inver
 def inverted_dropout(x, p, mask, f=held):
     return f(x, p, mask)
 """, only="ours"),
+    code("D.reference_unwatched", "switches off the watch for forbidden names, and calls the reference through a name that no text shows", """
+import contextlib, importlib, sys
+for name, module in list(sys.modules.items()):
+    if name.startswith("autograder.probe"):
+        if hasattr(module, "watched"):
+            module.watched, module.forbidden_in_source = (lambda *args: contextlib.nullcontext()), (lambda *args: ())
+held = vars(importlib.import_module("course" + "_lib." + "dro" + "pout"))["inverted" + "_dropout"]
+def inverted_dropout(x, p, mask):
+    return held(x, p, mask)
+""", only="ours"),
     code("D.reference_of_record", "takes the reference out of the exercise's record", """
 import importlib
 records = importlib.import_module("auto" + "grader.exercises").EXERCISES
