@@ -14,9 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-MACHINERY = Path(__file__).resolve().parent / "autograder"
-sys.path.insert(0, str(MACHINERY))
-sys.path.insert(0, str(MACHINERY / "plugins"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "autograder"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "autograder" / "plugins"))
 
 import fake_performs as fake
 import psutil
