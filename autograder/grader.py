@@ -139,15 +139,16 @@ class _Writer:
     def patiently(self, read: Callable[[list[str]], Iterable[gradebook.Pending]]) -> Iterator[gradebook.Pending]:
         """What `read` gives for the students. Where the gradebook is locked meanwhile, it is asked for the rest."""
         names, at = list(self.before), 0
-        deadline = time.monotonic() + self.patience
+        deadline = None
         while True:
             try:
                 for pending in read(names[at:]):
                     yield pending
                     at = names.index(pending.student, at) + 1  # those that were passed over are graded
-                    deadline = time.monotonic() + self.patience
+                    deadline = None
                 return
             except LockedError:
+                deadline = deadline or time.monotonic() + self.patience
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(min(1.0, self.patience))

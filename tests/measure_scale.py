@@ -73,7 +73,7 @@ def cluster(folder: Path, threads: int) -> Iterator[str]:
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen([*command, *options], env=environment, cwd=folder, **quiet)
 
-    running = [start("scheduler", "--scheduler-file", str(file))]
+    running = [start("scheduler", "--port", "0", "--scheduler-file", str(file))]
     try:
         while not file.exists() or '"address"' not in file.read_text():
             time.sleep(0.05)

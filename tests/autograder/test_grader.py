@@ -297,3 +297,20 @@ def test_results_as_data(course: Path) -> None:
     assert (ada["student"], ada["score"], ada["max_score"], ada["problem"]) == ("ada", 5.0, 7.0, "")
     assert ada["seconds"] > 0 and len(ada["remarks"]) == 1
     assert cleo["score"] == 0.0 and "not a notebook" in cleo["remarks"][0] and not cleo["problem"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lock_while_submissions_are_read_is_waited_for(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_in(course, **{f"s{i}": tiny.ANSWERS for i in range(4)})
+    read, asked = gradebook.pending, []
+
+    def locked_at_the_third(lesson: str, opened: Any, names: list[str], **options: Any) -> Iterator[gradebook.Pending]:
+        asked.append(list(names))
+        for number, pending in enumerate(read(lesson, opened, names, **options)):
+            if number == 2 and len(asked) == 1:
+                raise LockedError("in use")
+            yield pending
+
+    monkeypatch.setattr(gradebook, "pending", locked_at_the_third)
+    assert set(points(grade(course)).values()) == {5.0}
+    assert asked == [["s0", "s1", "s2", "s3"], ["s2", "s3"]]

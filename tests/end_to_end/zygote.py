@@ -60,7 +60,9 @@ def do(command: dict[str, Any]) -> NoReturn:
             case "grade":
                 code = grade(**command)
             case "scheduler":
-                dask_scheduler.main(["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", command["file"]])
+                dask_scheduler.main(
+                    ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", command["file"]]
+                )
             case "worker":
                 dask_worker.main([command["address"], "--nthreads", "1", "--no-dashboard", "--no-nanny"])
     except BaseException:
