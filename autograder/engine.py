@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 import queue
 import threading
@@ -210,6 +211,7 @@ class _Pool:
         self._back: queue.SimpleQueue[Done | _Job | CourseError] = queue.SimpleQueue()
         self._run, self._count = f"grade-{uuid.uuid4().hex}", 0
         self._alive, self._looked = time.monotonic(), -LOOK
+        self._others = set(multiprocessing.active_children())
         self._client: Any = None
         self._cluster: Any = None
         self._connect(expected)
@@ -344,6 +346,10 @@ class _Pool:
             if thing is not None:
                 with suppress(Exception):  # closing fails where a worker is just being started again: hence twice
                     thing.close(timeout=5)
+        for process in set(multiprocessing.active_children()) - self._others:
+            with suppress(Exception):  # Dask may be ending it at the same time
+                process.kill()
+                process.join(5)
 
 
 def _security(where: Where) -> Any:
