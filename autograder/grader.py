@@ -56,6 +56,7 @@ def grade(
         for pending in writer.patiently(lambda names: gradebook.pending(lesson, opened, names, force=force)):
             count.read(pending.student)
             if pending.task is None:
+                writer.remarks[pending.student] = pending.problem
                 writer.add(Done(pending.student))
             else:
                 yield pending.student, pending.task
@@ -87,11 +88,11 @@ def as_data(lesson: str, course_dir: Path | str | Class, rows: Iterable[Graded])
     known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
     found = []
     for row in rows:
-        data, score = asdict(row), known.get(row.student)
+        score, data = known.get(row.student), {**asdict(row), "remarks": [row.remark] if row.remark else []}
+        del data["remark"]
         if score is not None:
             data["seconds"] = row.seconds or score.seconds or 0.0
-            data["problem"] = row.problem or score.problem
-            data["remarks"] = list(score.remarks)
+            data["remarks"] = [*filter(None, [score.problem]), *score.remarks]
         found.append(data)
     return {"lesson": lesson, "submissions": found}
 
@@ -110,6 +111,7 @@ class _Writer:
         self.lesson, self.opened, self.before = lesson, opened, before
         self.patience, self.on_graded = patience, on_graded
         self.rows: dict[str, Graded] = {}
+        self.remarks: dict[str, str] = {}
         self.waiting: deque[Done] = deque()
         self._next_try = 0.0
 
@@ -173,7 +175,8 @@ class _Writer:
         if done.problem:
             return replace(self.before[done.name], fresh=False, seconds=done.seconds, problem=done.problem)
         try:
-            return replace(gradebook.record(self.lesson, self.opened, done.name), seconds=done.seconds)
+            row = gradebook.record(self.lesson, self.opened, done.name)
+            return replace(row, seconds=done.seconds, remark=self.remarks.get(done.name, ""))
         except DatabaseError:
             raise
         except GradebookError as error:
@@ -198,7 +201,8 @@ class _Count:
         self.status = status or self.status
         made = len(self.writer.rows)
         problems = sum(bool(row.problem) for row in self.writer.rows.values())
-        self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note()))
+        begun = bool(made or (self.status and self.status.running))
+        self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note(), begun))
 
     def _note(self) -> str:
         if self.writer.waiting:
@@ -207,4 +211,4 @@ class _Count:
             return ""
         if not self.status.workers:
             return "waiting for workers"
-        return f"{self.status.running} with {self.status.workers} workers"
+        return f"{self.status.workers} {'worker' if self.status.workers == 1 else 'workers'}"
