@@ -37,7 +37,10 @@ def _serve(key: str, descriptors: Sequence[int], most: int) -> None:
     app = _application(key, dict(enumerate(descriptors, 1)), most)
     app.initialize([])
     app.start()
+    for close in (app.close, app.iopub_thread.stop):
+        atexit.unregister(close)  # they may wait ten seconds for one another's threads
     atexit._run_exitfuncs()
+    os._exit(0)
 
 
 def _reseed() -> None:

@@ -21,13 +21,14 @@ from typing import Any, NoReturn
 from . import landlock, seccomp, system
 from .channel import receive, send
 from .view import HOME, USER, map_user, mount_private
-from .walls import SandboxError, Walls
+from .walls import LIBRARIES, SandboxError, Walls
 from .watch import watch
 
 __all__ = ["Kernel", "order", "start"]
 
 Kernel = Callable[[dict[str, Any], Sequence[int]], None]  # what runs inside; gets the order's packet and descriptors
 _GIGABYTE = 2**30
+_MAPPED = 3 * _GIGABYTE  # addresses that the libraries take, most of them files
 
 
 def order(walls: Walls, **more: Any) -> dict[str, Any]:
@@ -122,13 +123,13 @@ def _kernel(
 
 
 def _limit(walls: Walls) -> None:
-    """Limits of one process, on top of what this one holds: it was forked from one that is full of libraries."""
+    """Limits of one process, on top of what it holds: it was forked from one that is full of libraries, or will be."""
     import resource  # not at the top: Windows has none
 
     held = _sizes()
     for name, soft, hard in (
-        ("DATA", held["VmData"] + walls.memory, None),
-        ("AS", held["VmSize"] + walls.memory + _GIGABYTE, None),
+        ("DATA", max(held["VmData"], LIBRARIES) + walls.memory, None),
+        ("AS", max(held["VmSize"], _MAPPED) + walls.memory + 2 * _GIGABYTE, None),
         ("NPROC", walls.processes, None),
         ("NOFILE", walls.open_files, None),
         ("FSIZE", walls.file_bytes, None),

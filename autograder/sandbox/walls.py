@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from autograder.exercise import CourseError
 
-__all__ = ["SandboxError", "Walls"]
+__all__ = ["LIBRARIES", "SandboxError", "Walls"]
+
+LIBRARIES = 640 * 2**20  # bytes that torch and Keras hold once imported: a kernel that starts cold gets them on top
 
 
 class SandboxError(CourseError):
@@ -25,7 +27,7 @@ class SandboxError(CourseError):
 class Walls:
     """What all processes of one kernel may use together, in bytes and seconds, unless a comment says otherwise.
 
-    `memory` comes on top of what a kernel holds when it starts. Files in the work folder and in /dev/shm are in
+    `memory` comes on top of what the course's libraries hold. Files in the work folder and in /dev/shm are in
     memory too: what a kernel can take is at most memory + work_bytes + shm_bytes.
     """
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from .channel import receive, send
-from .walls import Walls
+from .walls import LIBRARIES, Walls
 
 __all__ = ["how_ended", "watch"]
 
@@ -23,7 +23,7 @@ def watch(channel: socket.socket, kernel: int, walls: Walls, grader: int) -> Non
     """Until the kernel or the grader ends, or the kernel has to. Returning ends every process of the box."""
     gc.disable()
     started = time.monotonic()
-    held = _held(kernel)
+    held = max(_held(kernel), LIBRARIES)
     ended = os.pidfd_open(kernel)
     poll = select.poll()
     poll.register(channel, select.POLLIN)

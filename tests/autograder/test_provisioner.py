@@ -180,8 +180,10 @@ def test_random_numbers_differ_between_kernels(is_warm: bool) -> None:
     assert all(a != b for a, b in zip(*drawn, strict=True))
 
 
-def test_keras_draws_differ_and_train() -> None:
+@BOTH
+def test_keras_beside_torch_draws_differently_and_trains(is_warm: bool) -> None:
     code = """
+import torch
 from course_lib.quiet import load_keras
 keras = load_keras()
 import numpy as np
@@ -192,9 +194,9 @@ float(keras.random.uniform(()))
 """
     drawn = []
     for _ in range(2):
-        with kernel() as fresh:
+        with kernel(warm=is_warm) as fresh:
             answer = fresh.run(code)
-            assert not answer.error
+            assert answer.finished and not answer.error, fresh.why
             drawn.append(float(answer.text))
     assert drawn[0] != drawn[1]
 
