@@ -84,8 +84,11 @@ def grade(
 
 
 def as_data(lesson: str, course_dir: Path | str | Class, rows: Iterable[Graded]) -> dict[str, Any]:
-    """What `grade` returned, and what the gradebook knows beside it, for a file of JSON. Raises GradebookError."""
-    known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
+    """What `grade` returned, and what the gradebook knows beside it, if it can be read, for a file of JSON."""
+    try:
+        known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
+    except GradebookError:  # then the run ended for the same reason, and has said so
+        known = {}
     found = []
     for row in rows:
         score, data = known.get(row.student), {**asdict(row), "remarks": [row.remark] if row.remark else []}
@@ -112,6 +115,7 @@ class _Writer:
         self.patience, self.on_graded = patience, on_graded
         self.rows: dict[str, Graded] = {}
         self.remarks: dict[str, str] = {}
+        self.problems = 0
         self.waiting: deque[Done] = deque()
         self._next_try = 0.0
 
@@ -134,16 +138,13 @@ class _Writer:
 
     def patiently(self, read: Callable[[list[str]], Iterable[gradebook.Pending]]) -> Iterator[gradebook.Pending]:
         """What `read` gives for the students. Where the gradebook is locked meanwhile, it is asked for the rest."""
-        left = dict.fromkeys(self.before)
+        names, at = list(self.before), 0
         deadline = time.monotonic() + self.patience
-        while left:
+        while True:
             try:
-                for pending in read(list(left)):
+                for pending in read(names[at:]):
                     yield pending
-                    for name in list(left):  # those before it are graded
-                        del left[name]
-                        if name == pending.student:
-                            break
+                    at = names.index(pending.student, at) + 1  # those that were passed over are graded
                     deadline = time.monotonic() + self.patience
                 return
             except LockedError:
@@ -152,7 +153,7 @@ class _Writer:
                 time.sleep(min(1.0, self.patience))
 
     def so_far(self) -> str:
-        graded = sum(not row.problem for row in self.rows.values())
+        graded = len(self.rows) - self.problems
         kept = f", {len(self.waiting)} more are run and their evidence is kept" if self.waiting else ""
         return f"{graded} submissions were graded{kept}"
 
@@ -169,6 +170,7 @@ class _Writer:
                 return
             self.waiting.popleft()
             self.rows[row.student] = row
+            self.problems += bool(row.problem)
             self.on_graded(row)
 
     def _record(self, done: Done) -> Graded:
@@ -199,8 +201,7 @@ class _Count:
 
     def tell(self, status: Status | None = None) -> None:
         self.status = status or self.status
-        made = len(self.writer.rows)
-        problems = sum(bool(row.problem) for row in self.writer.rows.values())
+        made, problems = len(self.writer.rows), self.writer.problems
         begun = bool(made or (self.status and self.status.running))
         self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note(), begun))
 
