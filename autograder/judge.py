@@ -11,6 +11,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from course_lib.provenance import parts_of
 
 from .diagnose import Diagnosis, blank, diagnose, first_differences, trusted_evidence
@@ -81,6 +83,7 @@ class Verdict:
         }
 
 
+@np.errstate(all="ignore")  # what comes from a kernel may overflow any sum
 def judge(exercise: Exercise, seeds: Sequence[int], evidence: Evidence) -> Verdict:
     """The verdict on evidence that was collected on `cases_of(exercise, seeds)`.
 
