@@ -252,8 +252,9 @@ def grade(
 
     def show(row: Any) -> None:
         rows[row.student] = row
-        by_hand = "; an answer waits for you" if row.needs_manual_grade else ""
-        line = f"{row.student:24} {_points(row.score, row.max_score):>11}  {row.seconds:5.1f} s  {row.problem}{by_hand}"
+        said = [row.problem or row.remark, "an answer waits for you" if row.needs_manual_grade else ""]
+        points = f"{_points(row.score, row.max_score):>11}  {row.seconds:5.1f} s"
+        line = f"{row.student:24} {points}  {'; '.join(filter(None, said))}"
         bar.line(lambda: click.echo(line.rstrip()))
 
     opened = gradebook.open_class(course_dir, submitted=submitted, unsafe=unsafe)

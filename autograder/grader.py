@@ -56,6 +56,7 @@ def grade(
         for pending in writer.patiently(lambda names: gradebook.pending(lesson, opened, names, force=force)):
             count.read(pending.student)
             if pending.task is None:
+                writer.remarks[pending.student] = pending.problem
                 writer.add(Done(pending.student))
             else:
                 yield pending.student, pending.task
@@ -83,15 +84,18 @@ def grade(
 
 
 def as_data(lesson: str, course_dir: Path | str | Class, rows: Iterable[Graded]) -> dict[str, Any]:
-    """What `grade` returned, and what the gradebook knows beside it, for a file of JSON. Raises GradebookError."""
-    known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
+    """What `grade` returned, and what the gradebook knows beside it, if it can be read, for a file of JSON."""
+    try:
+        known = {score.student: score for score in gradebook.scores(lesson, course_dir)}
+    except GradebookError:  # then the run ended for the same reason, and has said so
+        known = {}
     found = []
     for row in rows:
-        data, score = asdict(row), known.get(row.student)
+        score, data = known.get(row.student), {**asdict(row), "remarks": [row.remark] if row.remark else []}
+        del data["remark"]
         if score is not None:
             data["seconds"] = row.seconds or score.seconds or 0.0
-            data["problem"] = row.problem or score.problem
-            data["remarks"] = list(score.remarks)
+            data["remarks"] = [*filter(None, [score.problem]), *score.remarks]
         found.append(data)
     return {"lesson": lesson, "submissions": found}
 
@@ -110,6 +114,8 @@ class _Writer:
         self.lesson, self.opened, self.before = lesson, opened, before
         self.patience, self.on_graded = patience, on_graded
         self.rows: dict[str, Graded] = {}
+        self.remarks: dict[str, str] = {}
+        self.problems = 0
         self.waiting: deque[Done] = deque()
         self._next_try = 0.0
 
@@ -132,16 +138,13 @@ class _Writer:
 
     def patiently(self, read: Callable[[list[str]], Iterable[gradebook.Pending]]) -> Iterator[gradebook.Pending]:
         """What `read` gives for the students. Where the gradebook is locked meanwhile, it is asked for the rest."""
-        left = dict.fromkeys(self.before)
+        names, at = list(self.before), 0
         deadline = time.monotonic() + self.patience
-        while left:
+        while True:
             try:
-                for pending in read(list(left)):
+                for pending in read(names[at:]):
                     yield pending
-                    for name in list(left):  # those before it are graded
-                        del left[name]
-                        if name == pending.student:
-                            break
+                    at = names.index(pending.student, at) + 1  # those that were passed over are graded
                     deadline = time.monotonic() + self.patience
                 return
             except LockedError:
@@ -150,7 +153,7 @@ class _Writer:
                 time.sleep(min(1.0, self.patience))
 
     def so_far(self) -> str:
-        graded = sum(not row.problem for row in self.rows.values())
+        graded = len(self.rows) - self.problems
         kept = f", {len(self.waiting)} more are run and their evidence is kept" if self.waiting else ""
         return f"{graded} submissions were graded{kept}"
 
@@ -167,13 +170,15 @@ class _Writer:
                 return
             self.waiting.popleft()
             self.rows[row.student] = row
+            self.problems += bool(row.problem)
             self.on_graded(row)
 
     def _record(self, done: Done) -> Graded:
         if done.problem:
             return replace(self.before[done.name], fresh=False, seconds=done.seconds, problem=done.problem)
         try:
-            return replace(gradebook.record(self.lesson, self.opened, done.name), seconds=done.seconds)
+            row = gradebook.record(self.lesson, self.opened, done.name)
+            return replace(row, seconds=done.seconds, remark=self.remarks.get(done.name, ""))
         except DatabaseError:
             raise
         except GradebookError as error:
@@ -196,9 +201,9 @@ class _Count:
 
     def tell(self, status: Status | None = None) -> None:
         self.status = status or self.status
-        made = len(self.writer.rows)
-        problems = sum(bool(row.problem) for row in self.writer.rows.values())
-        self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note()))
+        made, problems = len(self.writer.rows), self.writer.problems
+        begun = bool(made or (self.status and self.status.running))
+        self.on_progress(Progress(len(self.place), self.passed + made, made, problems, self._note(), begun))
 
     def _note(self) -> str:
         if self.writer.waiting:
@@ -207,4 +212,4 @@ class _Count:
             return ""
         if not self.status.workers:
             return "waiting for workers"
-        return f"{self.status.running} with {self.status.workers} workers"
+        return f"{self.status.workers} {'worker' if self.status.workers == 1 else 'workers'}"

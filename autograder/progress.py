@@ -19,13 +19,17 @@ WIDTH = 24
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total`; `made` of them in this run, `problems` of them failed. `note` is what is waited for."""
+    """`done` of `total`; `made` of them in this run, `problems` of them failed. `note` says who works, or what waits.
+
+    The rate counts from when something was first `begun`.
+    """
 
     total: int
     done: int
     made: int = 0
     problems: int = 0
     note: str = ""
+    begun: bool = True
 
 
 class Bar:
@@ -36,16 +40,19 @@ class Bar:
         self.terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._recent: deque[tuple[float, int]] = deque([(clock(), 0)], maxlen=RECENT)
         self._shown = clock() if not self.terminal else -LOG
-        self._drawn = False
+        self._drawn, self._note = False, ""
 
     def show(self, progress: Progress) -> None:
         """Draw, if it is time to."""
         now = self.clock()
-        if progress.made > self._recent[-1][1]:
+        if not progress.begun:
+            self._recent[0] = (now, 0)
+        elif progress.made > self._recent[-1][1]:
             self._recent.append((now, progress.made))
-        if now - self._shown < (REDRAW if self.terminal else LOG):
+        news = self.terminal and progress.note != self._note
+        if now - self._shown < (REDRAW if self.terminal else LOG) and not news:
             return
-        self._shown = now
+        self._shown, self._note = now, progress.note
         text = self._text(progress, now)
         if self.terminal:
             columns = shutil.get_terminal_size().columns

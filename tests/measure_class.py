@@ -1,6 +1,6 @@
 """Measure grading a class: ours against stock nbgrader, same submissions, same machine, one run.
 
-`python tests/measure_class.py --learners 24` prints the figures and keeps them in docs/benchmarks/class-24.json.
+`python tests/measure_class.py --learners 24` keeps the figures in docs/benchmarks/ and makes its table anew.
 Only honest hand-ins (right, wrong, blank), so that stock nbgrader, which runs them with all rights, comes to the end.
 With --stock N stock nbgrader grades the first N of them only; its throughput is theirs.
 """
@@ -31,6 +31,8 @@ from autograder.gradebook import store_of
 from autograder.submission import quiet_environment
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks"
+MARKS = ("<!-- made by tests/measure_class.py -->", "<!-- end of what tests/measure_class.py made -->")
 STOCK = """
 c = get_config()
 c.CourseDirectory.course_id = "training_deep_nets"
@@ -122,6 +124,34 @@ def _where_time_goes(folder: Path) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
+def page(text: str) -> str:
+    """docs/benchmarks.md with the part on classes made from the results that are kept."""
+    start, end = MARKS
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n\n{table()}\n\n{end}{after}"
+
+
+def table() -> str:
+    """A row of Markdown for each class that was measured."""
+    rows = [
+        "| class | stock nbgrader graded | a submission, ours | stock nbgrader | throughput | "
+        "start / cells / probes / judge | again, all graded | cells compared, that differ | when, where |",
+        "|---|--:|--:|--:|--:|---|--:|---|---|",
+    ]
+    for path in sorted(RESULTS.glob("class-*.json"), key=lambda path: int(path.stem.split("-")[1])):
+        got = json.loads(path.read_text())
+        where = got["median seconds of a submission"]
+        parts = " / ".join(f"{where[name]:.2f}" for name in ("start", "cells", "probes", "judge"))
+        ours, stock = got["seconds"] / got["learners"], got["stock seconds"] / got["stock learners"]
+        rows.append(
+            f"| {got['learners']} | {got['stock learners']} | {ours:.2f} s | {stock:.1f} s | "
+            f"**{got['throughput ratio']:.1f} times** | {parts} s | {got['seconds when all is graded']:.1f} s | "
+            f"{got['cells compared']}, {got['cells that differ']} | {got['date']}, {got['machine']} |"
+        )
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Measure, keep, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,8 +159,8 @@ def main() -> None:
     parser.add_argument("--stock", type=int, help="how many of them stock nbgrader grades; all unless given")
     chosen = parser.parse_args()
     result = measure(chosen.learners, chosen.stock or chosen.learners)
-    path = ROOT / "docs" / "benchmarks" / f"class-{chosen.learners}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"class-{chosen.learners}.json").write_text(json.dumps(result, indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
     print(json.dumps(result, indent=1))
 
 

@@ -32,7 +32,8 @@ __all__ = ["Graded", "Pending", "pending", "record", "standing"]
 class Graded:
     """One submission as the gradebook has it.
 
-    `problem` is empty where all went well; `fresh` says that it was graded just now.
+    `problem` is empty where all went well; `fresh` says that it was graded just now; `remark` says why there was
+    nothing to run.
     """
 
     student: str
@@ -42,6 +43,7 @@ class Graded:
     fresh: bool
     seconds: float
     problem: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)

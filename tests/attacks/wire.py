@@ -366,7 +366,7 @@ answer_with(make)
     code("D.source_of_package", "reads the course's files from the disk and runs them under other names", """
 import importlib.util, sys, glob, re
 def find():
-    for folder in [*sys.path, *glob.glob("/work/*"), *glob.glob("/usr/lib/python3*/site-packages")]:
+    for folder in [*sys.path, *glob.glob("/home/*"), *glob.glob("/usr/lib/python3*/site-packages")]:
         for path in glob.glob(f"{folder}/course_lib/dropout.py"):
             return open(path).read()
     return ""

@@ -66,7 +66,7 @@ def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.C
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
-    heavy = ["torch", "numpy", "nbformat", "nbgrader", "jupytext", "nbclient", "keras"]
+    heavy = ["torch", "numpy", "nbformat", "nbgrader", "jupytext", "nbclient", "keras", "distributed", "dask"]
     code = f"import sys, autograder.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
@@ -93,6 +93,11 @@ def test_lessons_are_completed(checkout: Path) -> None:
         (["release", "99_none", "--course", "class"], "course: there is no built lesson '99_none' in"),
         (["grade", "00_tiny", "--course", "nowhere"], "is not a class's folder"),
         (["grade", "00_tiny"], "course: there is no gradebook"),
+        (["grade", "00_tiny", "--scheduler", "tls://h:1"], "course: tls://h:1 needs --tls-ca, --tls-cert"),
+        (["grade", "00_tiny", "--tls-ca", "text.ipynb"], "course: --tls-ca, --tls-cert and --tls-key are for a --sch"),
+        (["grade", "00_tiny", "--scheduler", "tls://h:1", "--tls-ca", "text.ipynb"], "course: TLS needs all three of"),
+        (["grade", "00_tiny", "--scheduler", "tcp://h:1", "--workers", "2"], "course: --workers is for this machine"),
+        (["grade", "00_tiny", "--json", "nowhere/grades.json"], "course: cannot write nowhere/grades.json"),
         (["check", "none.ipynb"], "course: none.ipynb: no such file"),
         (["check", "nbgrader_config.py"], "its name does not end in .ipynb"),
         (["check", "text.ipynb"], "course: text.ipynb is not JSON, so it is not a notebook"),
@@ -341,6 +346,11 @@ def test_release_then_grade_from_the_command_line(checkout: Path, capsys: pytest
     assert "5 of 7" in out
     assert "1 feedback pages" in out
     assert out.endswith("1 of 1 submissions graded\n")
+    assert course("grade", tiny.LESSON, "--course", folder, "--json", str(checkout / "grades.json")) == 0
+    assert capsys.readouterr().out.endswith("1 of 1 submissions graded, 1 of them before\n")
+    (ada,) = json.loads((checkout / "grades.json").read_text())["submissions"]
+    assert (ada["student"], ada["score"], ada["max_score"], ada["problem"]) == ("ada", 5.0, 7.0, "")
+    assert ada["seconds"] > 0 and ada["remarks"] == [] and not list(checkout.glob("*.part"))
 
 
 def test_demo_passes_its_options_on_and_its_exit_code_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,4 +296,4 @@ def test_results_as_data(course: Path) -> None:
     assert data["lesson"] == tiny.LESSON
     assert (ada["student"], ada["score"], ada["max_score"], ada["problem"]) == ("ada", 5.0, 7.0, "")
     assert ada["seconds"] > 0 and len(ada["remarks"]) == 1
-    assert cleo["score"] == 0.0 and "not a notebook" in cleo["problem"]
+    assert cleo["score"] == 0.0 and "not a notebook" in cleo["remarks"][0] and not cleo["problem"]

@@ -39,7 +39,7 @@ STUDENT = "o'neil & <i>co<i>"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(tiny_registered: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A JupyterLab in a class's folder. Everyone has handed in; `eve` and the one with the odd name are graded."""
     require_browser()
     checkout = tiny.make_course(tmp_path_factory.mktemp("checkout"), config="c.Execute.timeout = 20")
@@ -62,7 +62,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     rows = grade(tiny.LESSON, course, ["eve", STUDENT])
     assert [row.problem for row in rows] == ["", ""]
     config = str(REPOSITORY / "autograder" / "jupyter-config")  # what the wheel puts into etc/jupyter
-    environment = {"JUPYTER_CONFIG_PATH": config, "PYTHONPATH": str(REPOSITORY)}
+    environment = {"JUPYTER_CONFIG_PATH": config, "PYTHONPATH": f"{REPOSITORY}:{tiny.PLUGINS}"}
     with Lab(course, tmp_path_factory.mktemp("lab"), environment=environment) as lab:
         lab.page.add_init_script("Object.defineProperty(window, 'owned', {set() { console.log('owned') }})")
         lab.page.goto(f"{lab.url}/tree?token={lab.token}")  # logs in: the formgrader's own pages can't, by a token

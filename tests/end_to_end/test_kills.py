@@ -161,7 +161,7 @@ def course(pristine: Path, folder: Path) -> Iterator[Any]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-def left_of(session: int, seconds: float = 10) -> list[str]:
+def left_of(session: int, seconds: float = 60) -> list[str]:
     """The processes that are left of a session, when they have had time to go."""
     deadline = time.monotonic() + seconds
     while True:

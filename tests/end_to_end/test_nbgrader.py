@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "autograder"))
-
 import tiny_course as tiny
 
 from autograder import notebooks
@@ -20,12 +17,17 @@ from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
 
-LIMITS = "c.Execute.timeout = 2\nc.RunCells.notebook_timeout = 20"
+LIMITS = "c.Execute.timeout = 3\nc.Execute.iopub_timeout = 60\nc.RunCells.notebook_timeout = 30"
 
 
 def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=folder,
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -142,8 +144,8 @@ def test_generate_feedback_shows_the_diagnosis(graded: tuple) -> None:
 
 
 def test_validate_tells_the_untouched_release_from_the_solution(course: Path) -> None:
-    untouched = nbgrader(course, "validate", f"lessons/{tiny.LESSON}/{tiny.LESSON}.ipynb")
+    untouched = nbgrader(course, "validate", "--Execute.timeout=60", f"lessons/{tiny.LESSON}/{tiny.LESSON}.ipynb")
     assert untouched.returncode == 0, untouched.stderr
     assert "VALIDATION FAILED ON 3 CELL(S)" in untouched.stdout
-    solved = nbgrader(course, "validate", f"solutions/{tiny.LESSON}/{tiny.LESSON}.ipynb")
+    solved = nbgrader(course, "validate", "--Execute.timeout=60", f"solutions/{tiny.LESSON}/{tiny.LESSON}.ipynb")
     assert "Success! Your notebook passes all the tests." in solved.stdout
