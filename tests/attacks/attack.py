@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Any
 
 from autograder.submission import nbformat, role_of
@@ -32,9 +29,7 @@ __all__ = [
     "cell_of",
     "code",
     "fake_output",
-    "formulas",
     "judged",
-    "live_markup",
     "with_notebook",
 ]
 
@@ -46,7 +41,7 @@ RIGHT = {
 }
 WRONG = "def inverted_dropout(x, p, mask):\n    return x + 1\n\n\n"
 
-BEFORE, AFTER = "adam", "zoe"  # honest classmates, graded before and after; both have all points
+BEFORE, AFTER = "adam", "zoe"  # honest classmates, who have all points; nbgrader grades them before and after
 CANARY = "canary"  # secrets that a learner must not read have names and values that begin so
 LEFT = "tdn-left"  # files that an attack leaves outside its work folder have this in their names
 
@@ -119,7 +114,7 @@ class Attack:
 
     @property
     def who(self) -> str:
-        """The student's id: sorted between BEFORE and AFTER."""
+        """The student's id."""
         return self.student or re.sub(r"\W", "-", self.id.lower())
 
 
@@ -245,39 +240,3 @@ def with_notebook(
 def fake_output(text: str) -> Any:
     """An output that nbgrader would read as a score."""
     return nbformat().v4.new_output("execute_result", {"text/plain": text}, execution_count=1)
-
-
-# ---------------------------------------------------------------- reading pages
-
-
-class _Live(HTMLParser):
-    def __init__(self, token: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.token, self.script, self.found = token, False, False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.script = tag == "script"
-        for name, value in attrs:
-            active = (
-                name.startswith("on") or name == "srcdoc" or re.match(r"\s*(javascript|data:text)", value or "", re.I)
-            )
-            self.found |= bool(active and value and self.token in value)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.script = False
-
-    def handle_data(self, data: str) -> None:
-        self.found |= self.script and self.token in data
-
-
-def live_markup(page: str, token: str = "tdnPwned") -> bool:
-    """Whether a page holds `token` where a browser would run it: a script, a handler, a javascript: link."""
-    reader = _Live(token)
-    reader.feed(page)
-    return reader.found
-
-
-def formulas(table: str) -> list[str]:
-    """The cells of a CSV file that a spreadsheet would take for formulas. (A negative number is none.)"""
-    cells = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
-    return [cell for cell in cells if re.match(r"[=+@\t\r]|-(?![\d.]+$)", cell)]

@@ -19,7 +19,7 @@ from autograder.submission import nbformat, parse, quiet_environment, role_of
 
 from .attack import BEFORE, CANARY, CLASSIC, INVERTED, RIGHT, answered
 
-__all__ = ["CANARIES", "LESSON", "checkout", "plant", "stock_class", "submit"]
+__all__ = ["CANARIES", "LESSON", "checkout", "honest", "plant", "stock_class"]
 
 LESSON = "08_dropout"
 ROOT = Path(__file__).resolve().parents[2]

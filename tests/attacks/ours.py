@@ -25,8 +25,9 @@ from autograder import gradebook
 from autograder.sandbox import survey
 from autograder.submission import MARK, parse, quiet_environment
 
-from .attack import AFTER, BEFORE, CANARY, LEFT, Attack, HandIn, Observed, Result, Scene, formulas, judged, live_markup
+from .attack import AFTER, BEFORE, CANARY, LEFT, Attack, HandIn, Observed, Result, Scene, judged
 from .course import CANARIES, LESSON, checkout, honest, plant
+from .reading import formulas, live_markup
 
 __all__ = ["NoSandboxError", "run"]
 

@@ -10,8 +10,9 @@ from typing import Any
 from autograder.submission import parse
 
 from . import box
-from .attack import AFTER, LEFT, Attack, HandIn, Observed, Result, Scene, formulas, judged, live_markup
+from .attack import AFTER, LEFT, Attack, HandIn, Observed, Result, Scene, judged
 from .course import CANARIES, LESSON, honest, stock_class
+from .reading import formulas, live_markup
 
 __all__ = ["run"]
 

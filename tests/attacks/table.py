@@ -60,7 +60,7 @@ def _came(attack: Attack, result: Result | None) -> str:
         return f"**{', '.join(words)}**"
     if result.score is None:
         return "no grade"
-    return f"its {attack.earns:g} points" if attack.earns or attack.honest else "0"
+    return f"its {result.score:g} points" if result.score else "0"
 
 
 def _cell(text: str) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from . import box, table
-from .attack import AFTER, BEFORE, CANARY, SIGNS, WORTH, Observed, formulas, judged, live_markup
+from .attack import AFTER, BEFORE, CANARY, SIGNS, WORTH, Observed, judged
 from .course import CANARIES, source_notebook
+from .reading import formulas, live_markup
 from .run import read
 from .stock import SCENE
 from .suite import ATTACKS, CLASSES, MODULES
