@@ -297,11 +297,12 @@ def main(
     def show(row: gradebook.Graded) -> None:
         nonlocal done
         done += 1
-        seconds = f"{row.seconds:5.1f} s" if row.fresh else "was graded"
         points = f"{row.score:5g} of {row.max_score:g}"
-        say(f"  {done:3} of {learners}  {points}  {seconds}  {row.student} {row.problem}".rstrip())
+        say(f"  {done:3} of {learners}  {points}  {row.seconds:5.1f} s  {row.student} {row.problem}".rstrip())
 
-    grader.grade(lesson, target, on_graded=show)
+    rows = grader.grade(lesson, target, on_graded=show)
+    if before := sum(not row.fresh and not row.problem for row in rows):
+        say(f"  {before} were graded before")
     say("Writing feedback ...")
     pages = gradebook.feedback(lesson, target)
     results = read_results(lesson, target)

@@ -469,7 +469,7 @@ def outcome_of(verdict: Mapping[str, Any]) -> Outcome:
         _text(found.get("message")),
         _text(found.get("next_step")),
         _text(found.get("misconception")) or None,
-        verdict if verdict.get("cases", 1) else None,  # without a case nothing was tried
+        verdict if verdict.get("cases", 1) and not found.get("missing") else None,  # else nothing was tried
     )
 
 

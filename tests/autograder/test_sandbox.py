@@ -89,10 +89,11 @@ for folder in ['/', '/etc', '/usr/bin', '/dev', sys.prefix, sys.base_prefix,
 failed
 """
     assert seen(boxed, code) == []
-    assert seen(
-        boxed, "import pathlib; [pathlib.Path(f).write_text('x') for f in ('~a', '/tmp/~b', '/dev/shm/~c')]"
-    ) == [1, 1, 1]
-    boxed.run("import os; [os.remove(f) for f in ('~a', '/tmp/~b', '/dev/shm/~c')]")
+    places = ["~a", "/dev/shm/~c"]
+    if not __file__.startswith("/tmp/"):  # a checkout in there is shown, so the folder around it is no work folder
+        places.append("/tmp/~b")
+    assert seen(boxed, f"import pathlib; [pathlib.Path(f).write_text('x') for f in {places}]") == [1] * len(places)
+    boxed.run(f"import os; [os.remove(f) for f in {places}]")
 
 
 def test_the_grader_is_a_stand_in(boxed: Kernel) -> None:

@@ -288,7 +288,7 @@ def test_a_second_run_grades_nobody_twice(graded, course):
     finally:
         demo.CELL_SECONDS = patience
     assert {path: path.stat().st_mtime_ns for path in folder.glob("autograded/*/*/*.ipynb")} == before
-    assert "\n".join(said).count("was graded") == len(KINDS) + 4
+    assert f"  {len(KINDS) + 4} were graded before" in said
 
 
 @pytest.mark.slow
