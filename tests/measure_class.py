@@ -1,6 +1,6 @@
 """Measure grading a class: ours against stock nbgrader, same submissions, same machine, one run.
 
-`python tests/measure_class.py --learners 24` keeps the figures in docs/benchmarks/ and makes its table anew.
+`python tests/measure_class.py --learners 24` keeps the figures in docs/grading/ and makes its table anew.
 Only honest hand-ins (right, wrong, blank), so that stock nbgrader, which runs them with all rights, comes to the end.
 With --stock N stock nbgrader grades the first N of them only; its throughput is theirs.
 """
@@ -31,7 +31,7 @@ from autograder.gradebook import store_of
 from autograder.submission import quiet_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks"
+PAGE, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "grading"
 MARKS = ("<!-- made by tests/measure_class.py -->", "<!-- end of what tests/measure_class.py made -->")
 STOCK = """
 c = get_config()

@@ -2,7 +2,7 @@
 
 Measured: the scheduler with workers that do nothing and with workers that take their time, the writer with evidence
 that is there, the reader, and what one submission is in bytes. `--page` only writes the page again from the figures
-that are kept in docs/benchmarks/scale.json.
+that are kept in docs/grading/scale.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from autograder.exercise import Exercise
 from autograder.progress import duration
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = ROOT / "docs" / "benchmarks" / "scale.json"
+FIGURES = ROOT / "docs" / "grading" / "scale.json"
 PAGE = ROOT / "docs" / "scaling.md"
 MARKS = "<!-- {0}: made by tests/measure_scale.py -->", "<!-- end of {0} -->"
 CLASS = 100_000
