@@ -30,7 +30,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from autograder.evidence import Ran, Store, Task, unpack
+from autograder.evidence import EvidenceError, Ran, Store, Task, unpack
 from autograder.exercise import CourseError
 
 __all__ = ["THIS_MACHINE", "Done", "EngineError", "Perform", "Status", "Where", "course_version", "run"]
@@ -136,10 +136,7 @@ def _needed(
 
 
 def _run_here(job: _Job, store: Store, perform: Perform) -> Done:
-    answer = _answer(perform, job.task, job.kept)
-    if not answer.problem:
-        store.put(job.task.key, answer.evidence)
-    return Done(job.name, answer.seconds, answer.problem)
+    return _kept(job, _answer(perform, job.task, job.kept), store)
 
 
 @dataclass(frozen=True)
@@ -159,6 +156,18 @@ def _answer(perform: Perform, task: Task, kept: bytes | None) -> _Answer:
     except Exception as error:
         told = str(error) if isinstance(error, CourseError) else f"{type(error).__name__}: {error}"
         return _Answer(b"", time.monotonic() - start, problem=" ".join(told.split()) or type(error).__name__)
+
+
+def _kept(job: _Job, answer: _Answer, store: Store) -> Done:
+    """Put the evidence into the store, if it is evidence."""
+    problem = answer.problem
+    if not problem:
+        try:
+            unpack(answer.evidence)
+            store.put(job.task.key, answer.evidence)
+        except EvidenceError as error:
+            problem = f"what came back from running it is no evidence: {error}"
+    return Done(job.name, answer.seconds, problem)
 
 
 # ---------------------------------------------------------------- on a cluster
@@ -228,7 +237,7 @@ class _Pool:
         def start() -> None:
             address: Any = self.where.scheduler
             if not address:
-                count = self.where.workers or len(os.sched_getaffinity(0))
+                count = self.where.workers or _cores()
                 quiet = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.http.routes": []}
                 with dask.config.set(quiet):
                     # A key of this run's own: on a loopback port without it, anyone on this machine could run code.
@@ -238,7 +247,11 @@ class _Pool:
                         dashboard_address=None,
                         security=Security.temporary(),
                         silence_logs=logging.CRITICAL + 1,
-                        scheduler_kwargs={"allowed_failures": LOSSES, "dashboard": False, "dashboard_address": ":0"},
+                        scheduler_kwargs={
+                            "allowed_failures": LOSSES,
+                            "dashboard": False,
+                            "dashboard_address": "127.0.0.1:0",
+                        },
                         preload=[__name__],  # `dask_setup` below
                     )
                 address.loop.add_callback(address.scheduler.http_server.stop)  # it is there without a dashboard too
@@ -299,9 +312,7 @@ class _Pool:
                 f"a worker has another version of the course: {answer.other_version}, here it is {course_version()}; "
                 "install the same on both"
             )
-        if not answer.problem:
-            self.store.put(job.task.key, answer.evidence)
-        return Done(job.name, answer.seconds, answer.problem)
+        return _kept(job, answer, self.store)
 
     def finished(self, wait: float) -> Iterator[Done | _Job]:
         """What has come back by now, or within `wait` seconds. Raises what makes going on useless."""
@@ -350,6 +361,10 @@ class _Pool:
             with suppress(Exception):  # Dask may be ending it at the same time
                 process.kill()
                 process.join(5)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _security(where: Where) -> Any:

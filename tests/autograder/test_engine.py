@@ -84,6 +84,12 @@ def test_a_perform_that_fails_is_a_problem_of_its_submission_alone(store: Store)
     assert len(list(store.keys())) == 1
 
 
+def test_what_is_no_evidence_is_not_kept(store: Store) -> None:
+    found = run(named(ada="x"), store, HERE, lambda task, kept: b"nonsense")
+    assert found["ada"].problem.startswith("what came back from running it is no evidence: ")
+    assert not list(store.keys())
+
+
 def test_one_task_alone_does_not_start_dask(tmp_path: Path) -> None:
     code = (
         "import sys, fake_performs as fake; from autograder import engine; from autograder.evidence import Store;"
