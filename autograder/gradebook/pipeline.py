@@ -21,18 +21,15 @@ from autograder.submission import (
     MARK,
     MAX_BYTES,
     VERDICT,
-    NotebookError,
     grade_id,
-    lesson_of,
     nbformat,
     outcomes,
-    parse,
     repair,
     role_of,
 )
 
 from .handin import content_of, keep_plain_files
-from .tasks import Settings, digest_of, empty, given_in, is_current, read_submission, store_of
+from .tasks import Settings, digest_of, given_in, is_current, notebook_in, read_submission, store_of
 
 __all__ = ["Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"]
 
@@ -51,18 +48,15 @@ class SubmissionExporter(NotebookExporter):
                 except ValueError:
                     self.log.warning("Graded without its timestamp, which is none: %s", submitted)
                     Path(submitted, "timestamp.txt").rename(Path(submitted, "timestamp-unreadable.txt"))
-            _remove_outdated(self.parent)
+            if not self.parent.force:  # which removes them all
+                _remove_outdated(self.parent)
 
     def from_file(self, file_stream: Any, resources: Any = None, **kwargs: Any) -> Any:
         name = Path(file_stream.name).name
-        try:
-            notebook = parse(file_stream.buffer.read(MAX_BYTES + 1), name)
-            lesson, expected = lesson_of(notebook), (resources or {}).get("nbgrader", {}).get("assignment")
-            if lesson and expected and lesson != expected:
-                raise NotebookError(f"{name} belongs to lesson {lesson}, not to {expected}")
-        except NotebookError as error:
-            self.log.warning("Graded as empty: %s", error)
-            notebook = empty(f"{error}.")
+        lesson = (resources or {}).get("nbgrader", {}).get("assignment")
+        notebook, problem = notebook_in(file_stream.buffer.read(MAX_BYTES + 1), name, lesson)
+        if problem:
+            self.log.warning("Graded as empty: %s", problem)
         return self.from_notebook_node(notebook, resources=resources, **kwargs)
 
 
@@ -121,10 +115,11 @@ class RunCells(Settings):
         task = self.task(nb, names["assignment"], names["student"])
         store = store_of(_root(self))
         kept = store.get(task.key)
-        if kept is None or not judged_by_now(unpack(kept), task):
+        ran = unpack(kept) if kept is not None else None
+        if ran is None or not judged_by_now(ran, task):
             kept = perform(task, kept)
             store.put(task.key, kept)
-        ran = unpack(kept)
+            ran = unpack(kept)
         mark["task"], mark["seconds"] = task_version(task), round(sum(ran.seconds.values()), 2)
         codes = [cell for cell in nb.cells if cell.cell_type == "code"]
         for cell, outputs in zip(codes, ran.outputs, strict=True):

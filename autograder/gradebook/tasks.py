@@ -24,9 +24,9 @@ __all__ = [
     "Settings",
     "Submitted",
     "digest_of",
-    "empty",
     "given_in",
     "is_current",
+    "notebook_in",
     "read_submission",
     "store_of",
 ]
@@ -40,29 +40,32 @@ class Submitted:
 
     notebook: Any
     digest: str
-    remarks: tuple[str, ...] = ()
     problem: str = ""
 
 
 def read_submission(content: bytes, name: str, lesson: str, given: tuple[Given, ...]) -> Submitted:
     """The submission in `content`, with every given cell once and nothing else that could steer the grading."""
-    digest = hashlib.sha256(content).hexdigest()
+    notebook, problem = notebook_in(content, name, lesson)
+    if not problem:
+        repair(notebook, given)
+    return Submitted(notebook, hashlib.sha256(content).hexdigest(), problem)
+
+
+def notebook_in(content: bytes, name: str, lesson: str | None) -> tuple[Any, str]:
+    """The notebook in `content`, as it was handed in, and no problem; or a notebook that says why it can't be graded,
+    marked with that problem. Any lesson's will do where `lesson` is None.
+    """
     try:
         notebook = parse(content, name)
         found = lesson_of(notebook)
-        if found and found != lesson:
+        if found and lesson and found != lesson:
             raise NotebookError(f"{name} belongs to lesson {found}, not to {lesson}")
+        return notebook, ""
     except NotebookError as error:
-        return Submitted(empty(f"{error}."), digest, problem=f"{error}.")
-    remarks = tuple(str(remark) for remark in repair(notebook, given))
-    return Submitted(notebook, digest, remarks)
-
-
-def empty(problem: str) -> Any:
-    """A notebook that says why it stands in the place of another."""
+        problem = f"{error}."
     notebook = nbformat().v4.new_notebook(cells=[nbformat().v4.new_markdown_cell(f"**{escape(problem)}**")])
     notebook.metadata[MARK] = {"problem": problem}
-    return notebook
+    return notebook, problem
 
 
 def digest_of(path: Path) -> str:
