@@ -32,6 +32,7 @@ from typing import Any
 
 from autograder.evidence import EvidenceError, Ran, Store, Task, unpack
 from autograder.exercise import CourseError
+from autograder.sandbox import SandboxError, survey
 
 __all__ = ["THIS_MACHINE", "Done", "EngineError", "Perform", "Status", "Where", "course_version", "run"]
 
@@ -147,19 +148,26 @@ class _Answer:
     seconds: float
     problem: str = ""
     other_version: str = ""
+    refused: str = ""  # why nobody's code may run there
 
 
 def _answer(perform: Perform, task: Task, kept: bytes | None) -> _Answer:
     start = time.monotonic()
     try:
         return _Answer(perform(task, kept), time.monotonic() - start)
+    except SandboxError as error:
+        missing = any(guarantee.required and not guarantee.holds for guarantee in survey())
+        told = {"refused" if missing else "problem": str(error)}
+        return _Answer(b"", time.monotonic() - start, **told)
     except Exception as error:
         told = str(error) if isinstance(error, CourseError) else f"{type(error).__name__}: {error}"
         return _Answer(b"", time.monotonic() - start, problem=" ".join(told.split()) or type(error).__name__)
 
 
 def _kept(job: _Job, answer: _Answer, store: Store) -> Done:
-    """Put the evidence into the store, if it is evidence."""
+    """Put the evidence into the store, if it is evidence. Raises EngineError where nothing may be run."""
+    if answer.refused:
+        raise EngineError(f"submissions can't be run safely: {answer.refused}; `course doctor` says more")
     problem = answer.problem
     if not problem:
         try:

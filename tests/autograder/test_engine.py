@@ -25,6 +25,7 @@ from autograder import engine
 from autograder.engine import Done, EngineError, Where
 from autograder.evidence import Store, Task
 from autograder.exercise import CourseError
+from autograder.sandbox import Guarantee, SandboxError
 
 HERE, TWO = Where(workers=0), Where(workers=2)
 
@@ -87,6 +88,22 @@ def test_a_perform_that_fails_is_a_problem_of_its_submission_alone(store: Store)
 def test_what_is_no_evidence_is_not_kept(store: Store) -> None:
     found = run(named(ada="x"), store, HERE, lambda task, kept: b"nonsense")
     assert found["ada"].problem.startswith("what came back from running it is no evidence: ")
+    assert not list(store.keys())
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_machine_without_a_wall_stops_the_run_and_a_kernel_that_did_not_start_does_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch, holds: bool
+) -> None:
+    def refuse(task: Any, kept: bytes | None) -> bytes:
+        raise SandboxError("the network can't be cut off", "use a Linux machine")
+
+    monkeypatch.setattr(engine, "survey", lambda: (Guarantee("no network", holds, ""),))
+    if holds:
+        assert run(named(ada="x"), store, HERE, refuse)["ada"].problem.startswith("the network can't be cut off")
+    else:
+        with pytest.raises(EngineError, match="can't be run safely: the network can't be cut off: use a Linux"):
+            run(named(ada="x", emmy="x"), store, HERE, refuse)
     assert not list(store.keys())
 
 
