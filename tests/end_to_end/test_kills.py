@@ -1,4 +1,5 @@
-"""The command, a worker, the scheduler and the database's connection, each ended at random moments, twenty times.
+"""The command, a worker, the scheduler, the process that kernels are forked from, and the database's connection, each
+ended at random moments, twenty times.
 
 After a restart every submission is graded exactly once, with the same rows as after a run that nothing disturbed, and
 no process is left. The moments are drawn anew each time; a failure prints the seed that gave them.
@@ -15,8 +16,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,9 @@ import psutil
 import pytest
 import tiny_course as tiny
 
-from autograder import exercises, gradebook, notebooks
+from autograder import exercises, gradebook, grader, notebooks
+from autograder.engine import Where
+from autograder.provisioner import warm
 from autograder.submission import nbformat, read
 
 pytestmark = pytest.mark.slow
@@ -223,6 +228,36 @@ def test_a_worker(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Ra
         assert "Traceback" not in (said := zygote.said()), said
         assert not left_of(pid)
         ends_well(zygote, made, undisturbed[0])
+
+
+def test_the_warm_parent(course: Any, draw: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here nothing has to be started again: another parent takes its place, and kernels that are there go on."""
+    monkeypatch.setattr(warm, "COURSE", ("numpy", "ipykernel"))  # so that the next one is ready in a moment
+    made, over, killed = course(), threading.Event(), []
+    alone = grader.grade(tiny.LESSON, made, where=Where(workers=0))
+    expected = written(made)
+    assert len(alone) == len(CLASS) and not any(row.problem for row in alone)
+
+    def kill() -> None:
+        while not over.wait(draw.uniform(0.02, 0.6)):
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):
+                    if {"autograder.provisioner.warm", "ipykernel"} <= {*child.cmdline()}:  # no cold one
+                        child.kill()
+                        killed.append(child.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        while len(killed) < TIMES:
+            made = course()
+            rows = grader.grade(tiny.LESSON, made, where=Where(workers=0))
+            assert [row.problem for row in rows] == [""] * len(CLASS)
+            assert written(made) == expected
+            assert not list(gradebook.pending(tiny.LESSON, made))
+    finally:
+        over.set()
+        killer.join()
 
 
 def test_the_scheduler(zygote: Zygote, course: Any, undisturbed: Any, draw: random.Random, folder: Path) -> None:
