@@ -39,9 +39,14 @@ class Look:
     temporary_files: int
 
 
-def look(graded: int, seconds: float, temporary: Path) -> Look:
+def children() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+
+
+def look(graded: int, seconds: float, temporary: Path, before: list[psutil.Process]) -> Look:
+    """What there is now, the processes left out that somebody else had started `before`."""
     here = psutil.Process()
-    others = [process for process in here.children(recursive=True) if process.is_running()]
+    others = [process for process in children() if process not in before]
     sizes = []
     for other in others:
         try:
@@ -77,19 +82,19 @@ def soak(submissions: int, workers: int = 2) -> list[Look]:
         temporary.mkdir()
         course = make_class(Path(folder), submissions)
         os.environ["TMPDIR"], before, tempfile.tempdir = str(temporary), os.environ.get("TMPDIR"), None
-        start, count = time.monotonic(), 0
+        start, count, there = time.monotonic(), 0, children()
 
         def count_up(row: gradebook.Graded) -> None:
             nonlocal count
             count += 1
             assert not row.problem, row
             if count in moments:
-                looks.append(look(count, time.monotonic() - start, temporary))
+                looks.append(look(count, time.monotonic() - start, temporary, there))
 
         try:
             rows = grader.grade(tiny.LESSON, course, where=Where(workers), perform=fake.honestly, on_graded=count_up)
             time.sleep(1)
-            looks.append(look(count, time.monotonic() - start, temporary))
+            looks.append(look(count, time.monotonic() - start, temporary, there))
         finally:
             tempfile.tempdir = None
             os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
