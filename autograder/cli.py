@@ -246,6 +246,7 @@ def grade(
         raise CourseError(f"cannot write {json_file}: there is no such folder")
 
     from autograder import gradebook, grader
+    from autograder.report.write import write_whole
 
     rows: dict[str, Any] = {}
     bar = Bar(sys.stderr)
@@ -272,7 +273,8 @@ def grade(
     finally:
         bar.close()
         if json_file and rows:
-            _write(json_file, json.dumps(grader.as_data(lesson, opened, rows.values()), indent=1, ensure_ascii=False))
+            data = grader.as_data(lesson, opened, rows.values())
+            write_whole(json_file, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     if feedback:
         pages = gradebook.feedback(lesson, opened, students or None)
         click.echo(f"{len(pages)} feedback pages in {course_dir / 'feedback'}")
@@ -295,16 +297,6 @@ def _tls(scheduler: str, *files: Path | None) -> tuple[Path, Path, Path] | None:
     if scheduler.startswith("tls:") and not given:
         raise CourseError(f"{scheduler} needs --tls-ca, --tls-cert and --tls-key")
     return (given[0], given[1], given[2]) if given else None
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole file or none of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text + "\n", "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @cli.command(
