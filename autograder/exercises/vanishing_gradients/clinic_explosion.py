@@ -71,7 +71,7 @@ def log_probe(candidate, case):
 
 
 def find_explosion(losses, norms):
-    """(step, layer, kind) from losses (T,) and gradient norms (T, layers); (-1, -1, "none") without an abnormal step."""
+    """(step, layer, kind) from losses (T,) and gradient norms (T, layers); (-1, -1, "none") where all is usual."""
     total = np.sqrt((norms**2).sum(1))
     for t in range(5, len(total)):
         usual = np.median(total[:t])

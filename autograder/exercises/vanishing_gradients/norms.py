@@ -25,9 +25,7 @@ def norm_cases(seed):
             {
                 "x": rng.normal(size=(n, sizes[0])).astype(np.float32),
                 "labels": rng.integers(0, sizes[-1], n),
-                "weights": rng.normal(size=sum(a * b for a, b in pairwise(sizes))).astype(
-                    np.float32
-                ),
+                "weights": rng.normal(size=sum(a * b for a, b in pairwise(sizes))).astype(np.float32),
                 "sizes": np.array(sizes),
                 "kind": kind,
                 "stale": stale,
