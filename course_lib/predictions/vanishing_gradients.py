@@ -54,7 +54,8 @@ PREDICTIONS = (
         because=(
             "A remedy has to bring the factor of EVERY layer near 1. Batch normalization does so by itself: it gives "
             "each layer's inputs a spread of 1, and its own backward pass divides by the spread that was there. "
-            "Activation and initialization each mend half of the factor. No rate fits layers whose gradients differ by powers of ten."
+            "Activation and initialization each mend half of the factor. No rate fits layers whose gradients differ by "
+            "powers of ten."
         ),
     ),
     Prediction(
