@@ -73,9 +73,10 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 #
 # ### The PyTorch you need
 #
-# A **tensor** is an array, as in numpy: `x @ weight.T`, `x.sum(0)`, `x * y` mean the same. It can remember how it was
-# computed, and so PyTorch finds gradients: `loss.backward()` adds to each weight's `.grad` the gradient of the loss. It
-# *adds*: `model.zero_grad()` clears what was there. `nn.Linear(n_in, n_out)` is a dense layer without activation, with
+# A **tensor** is an array, as in numpy: `x @ weight.T`, `x.sum(0)`, `x * y` mean the same. Its numbers are `float32`, with
+# about 7 digits, or `float64`, with about 16. It can remember how it was computed, and so PyTorch finds gradients by itself,
+# which is called **autograd**: `loss.backward()` adds to each weight's `.grad` the gradient of the loss. It *adds*:
+# `model.zero_grad()` clears what was there. `nn.Linear(n_in, n_out)` is a dense layer without activation, with
 # `.weight` of shape `(n_out, n_in)` and `.bias`; `nn.Sequential(a, b, c)` puts layers in a row; `model.modules()` lists a
 # model and all modules inside it. `F.cross_entropy(logits, labels)` is the loss, averaged over the batch; it applies the
 # softmax itself. The functions in `nn.init`, such as `nn.init.xavier_normal_(weight)`, fill a tensor with random numbers
@@ -155,6 +156,10 @@ plots.series(
 #
 # Commit to an answer before you read on. A guess that turns out wrong teaches more than a right answer that you only
 # read. Nothing here is graded or sent anywhere.
+#
+# Three names occur that later lessons explain. **Glorot's** initialization draws the random weights in a size that is fitted
+# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread 1 over the batch, before the
+# activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
 
 # %% role="demo"
 predict("first_layer_gradient")
@@ -172,7 +177,7 @@ predict("which_remedy_alone")
 # ## See
 #
 # The figure builds a net of equal hidden layers for small digits of 8 × 8 pixels, and shows the norm of the gradient for
-# each layer's weights before any training. Change activation, depth and the size of the weights, and reach the goal that
+# each layer's weights before any training. (**fan_in** is the number of inputs of a layer.) Change activation, depth and the size of the weights, and reach the goal that
 # the figure sets you. Do not miss the right panel when you are there.
 
 # %% role="demo"
@@ -263,7 +268,8 @@ plots.series(
 
 # %% [markdown]
 # Write `gradient_error(f, x, gradient)`. `f` takes a tensor of `x`'s shape and returns one number (a tensor without axes);
-# `x` and `gradient` are float64, of any shape. Return the **largest** relative error over all entries, 0 where both $a_i$
+# `x` and `gradient` are float64, of any shape: `x.numel()` is the number of entries, and `x.view(-1)[i]` is entry $i$ of all
+# laid out in one row. Return the **largest** relative error over all entries, 0 where both $a_i$
 # and $n_i$ are 0. Choose a step yourself, one for all. Leave `x` as it was.
 
 
@@ -331,8 +337,9 @@ def gradient_norms(model, x, labels):
 check("vanishing_gradients.gradient_norms", gradient_norms)
 
 # %% [markdown]
-# The net that failed, freshly made, beside two others. (**Glorot** and **He** are ways to choose the size of the random
-# weights; lesson 2 is about them. For now: Glorot's are about 1.7 times as large as PyTorch's default, He's 2.4 times.)
+# The net that failed, freshly made, beside two others. (**He's** initialization is another way to choose the size of the
+# random weights, meant for ReLU. In layers of equal size Glorot's weights are about 1.7 times as large as PyTorch's default,
+# and He's 2.4 times.)
 
 # %% role="demo"
 nets = {
@@ -559,8 +566,8 @@ def through_blocks(skip, blocks=20, width=64, seed=0):
 
 roads = {"with the addition": through_blocks(True), "without": through_blocks(False)}
 plots.series(
-    range(21),
-    {name: [values] for name, values in roads.items()},
+    range(0, 21, 4),
+    {name: [values[::4]] for name, values in roads.items()},
     xlabel="blocks passed on the way back",
     ylabel="gradient norm ÷ that at the output",
     logy=True,
@@ -893,7 +900,10 @@ claims.evidence("V1")
 claims.evidence("V2")
 
 # %% [markdown]
-# **It explodes.** V3 raises the scale of the initial weights until the gradient explodes, and asks what clipping rescues.
+# **It explodes.** V3 raises the scale of the initial weights until the gradient explodes, and asks what clipping rescues. (A
+# net whose outputs are no numbers any more is counted as wrong on every image.) *Rescues* means no more than the rule on the
+# card says: look at how far the clipped runs stay behind the net that starts at a fitting scale. And compare ReLU with
+# sigmoid: what cannot grow without limit on the way forward hardly explodes on the way back.
 
 # %% role="demo"
 claims.evidence("V3")
@@ -906,8 +916,8 @@ claims.evidence("V4")
 
 # %% [markdown]
 # **What helps?** The list of six remedies stands in many courses. V5 tries each of them *alone* on one failing net. *Reused
-# layers* were trained beforehand, without labels, to reproduce their own input; the *faster optimizer* is Adam, which gives
-# every weight a step size of its own (lesson 6).
+# layers* were trained beforehand, without labels, each to pass on what its own input can be put together from again; the
+# *faster optimizer* is Adam.
 
 # %% role="demo"
 claims.evidence("V5")
@@ -921,7 +931,8 @@ reveal("which_remedy_alone", min(single, key=single.get))
 
 # %% [markdown]
 # **And the price of depth.** A net that **overfits** knows its training examples by heart and fails on new ones; the gap
-# between test and training error shows it. V6 asks whether depth and size bring that about.
+# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its last figure too: a
+# larger gap need not be a larger error.
 
 # %% role="demo"
 claims.evidence("V6")

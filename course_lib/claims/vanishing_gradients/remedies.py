@@ -322,7 +322,7 @@ CLAIMS = (
         "arm chooses among 3 rates on validation images.",
         measure=measure_remedies,
         decide=decide_remedies,
-        seeds=tuple(range(6)),
+        seeds=tuple(range(5)),
     ),
     Claim(
         id="V6",
