@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from course_lib.initializers import compute_fans
 
 from ...exercise import Case, Close, Criterion, Exercise, Explanation, Misconception, Variant
-from .fans import FORBIDDEN
 
 # ---------------------------------------------------------------- zero and constant weights
 
@@ -31,6 +30,7 @@ def start_cases(seed):
             "zero": draw_hidden * 0,
             "constant": draw_hidden * 0 + 0.1,
             "twins": draw_hidden[twins],
+            "negative": -np.abs(draw_hidden),
         }
         last_weight = {
             "random": draw_last,
@@ -49,6 +49,7 @@ def start_cases(seed):
 
     yield case("all random, ReLU", "relu", "random", "random")
     yield case("all zero, ReLU", "relu", "zero", "zero")
+    yield case("hidden negative, ReLU", "relu", "negative", "random")
     yield case("all zero, tanh", "tanh", "zero", "zero")
     yield case("all zero, sigmoid", "sigmoid", "zero", "zero")
     yield case("all 0.1, ReLU", "relu", "constant", "constant")
@@ -83,10 +84,11 @@ def diagnose_start(model, x, y):
             for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
                 parameter -= 0.1 * gradient
     before, after = model[0].weight.detach(), twin[0].weight.detach()
-    different = [unit for unit in range(len(after)) if not any(torch.allclose(after[unit], after[other], atol=1e-6) for other in range(unit))]  # fmt: skip
+    gaps = (after[:, None] - after).abs().amax(-1)
+    different = int((gaps < 1e-6).tril(-1).sum(1).eq(0).sum())  # units that are no copy of one before them
     if (after - before).abs().max() < 1e-6:
-        return "nothing moves", len(different)
-    return ("learns" if len(different) == len(after) else "copies"), len(different)
+        return "nothing moves", different
+    return ("learns" if different == len(after) else "copies"), different
 
 
 def first_gradient_alone(model, x, y):
@@ -605,8 +607,8 @@ clinic_conv = Exercise(
         Misconception(
             "second_axis_for_all",
             second_axis_for_all,
-            "You read the transposed convolution's kernel as (out, in, …). PyTorch keeps it as (in, out, …), so what "
-            "you take for fan_in is its fan_out.",
+            "You read the transposed convolution's kernel as (out, in, *field). PyTorch keeps it as (in, out, "
+            "*field), so what you take for fan_in is its fan_out.",
             "For nn.ConvTranspose2d take the first axis times the field.",
         ),
         Misconception(
@@ -647,11 +649,11 @@ clinic_conv = Exercise(
         Variant("initialize_by_apply", initialize_by_apply),
         Variant("initialize_by_state", initialize_by_state),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("course_lib.initializers.compute_fans",),
     hints=(
         "Which number stands for fan_in in the broken code? What does one output of a convolution sum over?",
         "weight[0].numel() is in / groups × field for a convolution. A transposed convolution's kernel is (in, "
-        "out / groups, …).",
+        "out / groups, *field).",
         "fan_in = weight[0].numel(), and for nn.ConvTranspose2d weight[:, 0].numel() / groups; weight ← noise · "
         "√(2 / fan_in), bias ← 0, batch norm untouched.",
     ),
@@ -665,7 +667,7 @@ explain = Explanation(
     lesson="02_initialization",
     title="Explain it to a colleague",
     rubric={
-        "Zero: units with equal weights get equal gradients and stay copies (or, behind ReLU, get no gradient at all)": 1,
+        "Zero: units with equal weights get equal gradients and stay copies (or, behind ReLU, get none)": 1,
         "0.01: each layer multiplies the signal's variance by fan_in · Var(w) (halved by ReLU), so that it vanishes "
         "with depth, and the gradient likewise": 1,
         "A test: the variance of the activations (or gradients) layer by layer, before any training": 1,

@@ -8,7 +8,6 @@ import torch
 from course_lib import initializers
 
 from ...exercise import Case, Close, Criterion, Exercise, Misconception, Variant
-from .fans import FORBIDDEN
 
 
 def draw_cases(seed, **more):
@@ -193,7 +192,7 @@ glorot_exercise = Exercise(
         Variant("glorot_in_torch", glorot_in_torch),
         Variant("glorot_by_lerp", glorot_by_lerp),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("torch.nn.init", "course_lib.initializers.xavier_deviation"),
     hints=(
         "Which variance does Glorot's rule ask for? And which factor turns numbers of deviation 1 into that?",
         "The normal sample has deviation 1 already. The uniform one lies in [0, 1): move and stretch it to [−1, 1), "
@@ -341,7 +340,7 @@ gain_exercise = Exercise(
         Variant("gain_by_halves", gain_by_halves),
         Variant("gain_by_hypot", gain_by_hypot),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("torch.nn.init", "course_lib.initializers.gain", "course_lib.initializers.moment_gain"),
     hints=(
         "z is as often positive as negative, and both halves have the same mean square. What happens to each?",
         "The positive half passes, the negative half is multiplied by the slope, its square by slope². So the share "
@@ -513,7 +512,7 @@ he_exercise = Exercise(
         Variant("he_by_standard", he_by_standard),
         Variant("he_in_double", he_in_double),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("torch.nn.init", "course_lib.initializers.gain", "course_lib.initializers.kaiming_deviation"),
     hints=(
         "Which deviation would keep the signal if nothing bent it? And what does the bend take away?",
         "Without a bend 1/√fan_in. The gain of the exercise before makes up for the bend.",

@@ -8,8 +8,6 @@ from course_lib.initializers import compute_fans
 
 from ...exercise import Case, Criterion, Exercise, Misconception, Variant
 
-FORBIDDEN = ("torch.nn.init", "course_lib.initializers")
-
 
 def fans_cases(seed):
     """Each kind of kernel in each layout; channels that differ, so that no two axes can be exchanged unseen."""
@@ -217,13 +215,13 @@ fans_exercise = Exercise(
             "fans_exchanged",
             fans_exchanged,
             "fan_in and fan_out are exchanged throughout. fan_in is how many numbers ONE output sums up.",
-            "PyTorch keeps (out, in, …): the first axis belongs to fan_out. Keras keeps (…, in, out).",
+            "PyTorch keeps (out, in, *field): the first axis belongs to fan_out. Keras keeps (*field, in, out).",
         ),
         Misconception(
             "transposed_as_convolution",
             transposed_as_convolution,
             "A transposed convolution is read as an ordinary one. Its kernel is kept the other way round: (in, out, "
-            "…) in PyTorch, (…, out, in) in Keras. (Both frameworks' own initializers make this mistake.)",
+            "*field) in PyTorch, (*field, out, in) in Keras. (Both frameworks' own initializers make this mistake.)",
             "Exchange the two for kind “transposed”.",
         ),
         Misconception(
@@ -271,7 +269,7 @@ fans_exercise = Exercise(
         Variant("fans_by_counting", fans_by_counting),
         Variant("fans_by_turning", fans_by_turning),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("torch.nn.init", "course_lib.initializers.compute_fans"),
     hints=(
         "Draw one output value. Which weights is it a sum over? Their number is fan_in.",
         "First find three numbers in the shape: the size of the field, the channels on the side that is kept in full, "

@@ -5,6 +5,8 @@ Both probes compare logarithms: a deep net's sizes span many powers of ten, and 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -301,7 +303,7 @@ def measured_cases(seed):
 
     def case(name, sizes, slope, rows=32, scale=1.0, dtype=np.float32):
         inputs = {"layers": len(sizes) - 1, "slope": slope}
-        for k, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for k, (n_in, n_out) in enumerate(pairwise(sizes)):
             inputs[f"weight {k}"] = (rng.normal(size=(n_out, n_in)) * scale * np.sqrt(2 / n_in)).astype(dtype)
         inputs["x"] = rng.normal(0.5, 1.0, (rows, sizes[0])).astype(dtype)
         inputs["gradient"] = rng.normal(size=(rows, sizes[-1])).astype(dtype)

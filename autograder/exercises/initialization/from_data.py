@@ -9,7 +9,6 @@ from torch import nn
 from course_lib import initializers
 
 from ...exercise import Case, Close, Criterion, Exercise, Misconception, Variant
-from .fans import FORBIDDEN
 
 # ---------------------------------------------------------------- LSUV
 
@@ -185,7 +184,7 @@ def lsuv_by_repeating(net, x):
 def lsuv_by_moments(net, x):
     h = x
     for module in net.children():
-        out = module(h)
+        out = module(h).detach()
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             std = float((out - out.mean()).pow(2).mean().sqrt())
             with torch.no_grad():
@@ -282,7 +281,7 @@ lsuv_exercise = Exercise(
         Variant("lsuv_by_repeating", lsuv_by_repeating),
         Variant("lsuv_by_moments", lsuv_by_moments),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("course_lib.initializers.lsuv_",),
     hints=(
         "Take the first layer alone. Its output on x has some variance; by what must its weights be divided?",
         "The second layer's input is what the rescaled first layer and its activation give. So go through the net in "
@@ -470,7 +469,7 @@ output_bias_exercise = Exercise(
         Variant("bias_by_logit", bias_by_logit),
         Variant("bias_by_numpy", bias_by_numpy),
     ),
-    forbidden=FORBIDDEN,
+    forbidden=("course_lib.initializers.output_bias_",),
     hints=(
         "An untrained net whose last weights send next to nothing predicts softmax(bias). What should that be?",
         "softmax(log q) = q for shares q that sum to 1. The logistic function's inverse is log(p / (1 − p)).",

@@ -220,8 +220,7 @@ keras_exercise = Exercise(
         Misconception(
             "normal_for_untruncated",
             normal_for_untruncated,
-            'PyTorch\'s normal draws have tails. In Keras distribution="normal" means "truncated_normal": the tails are '
-            "cut off.",
+            'PyTorch\'s normal draws have tails. In Keras distribution="normal" means "truncated_normal": no tails.',
             'Say "untruncated_normal" for PyTorch\'s.',
         ),
         Misconception(
