@@ -162,7 +162,7 @@ class FlowFigure(Interactive):
 
     caption = CAPTION
 
-    def __init__(self, images: Tensor, *, seed: int = 0) -> None:
+    def __init__(self, images: Tensor, *, seed: int = 5) -> None:
         self.net = _Net(images, seed)
 
     def static(self) -> Figure:
