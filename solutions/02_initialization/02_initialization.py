@@ -193,7 +193,7 @@ widgets.FlowFigure(digits.test.images)
 
 # %% role="demo"
 lost = widgets.measure_flow(digits.test.images, scale=1.0, activation="relu").signal
-reveal("fifty_layers", float(np.log10(lost[0] / lost[-1] * 2)))  # the first layer has halved it once already
+reveal("fifty_layers", float(-np.log10(lost[-1])))  # the images come in with a mean square of 1
 
 # %% [markdown]
 # ## Build
@@ -756,7 +756,7 @@ for name, start in {
     net = deep_net(start, hidden=1, width=8)
     before = net[1].weight.detach().clone()
     run = course_training.train(net, train_data, valid_data, epochs=5, seed=1, progress=False)
-    learned[name] = (net[1].weight.detach(), run.valid_accuracy[-1], float((net[1].weight - before).abs().max()))
+    learned[name] = (net[1].weight.detach(), run.valid_accuracy[-1], float((net[1].weight.detach() - before).abs().max()))
 pictures = torch.cat([weight.reshape(8, 28, 28) for weight, _, _ in learned.values()])
 pictures = 0.5 + 0.5 * pictures / pictures.abs().amax((1, 2), keepdim=True).clamp_min(1e-9)
 plots.grid(
@@ -818,7 +818,7 @@ check("initialization.clinic_symmetry", diagnose_start)
 # does one whose hidden units start alike but are read with different weights. It is equal weights in *and* out that tie units
 # together.
 #
-# ### 13. The conv net that starts with a loss in the hundreds
+# ### 13. The conv net with an absurd first loss
 #
 # "I initialize by He's rule, as everybody says, and the loss before the first step is absurd." Here is the code, and what it does:
 
