@@ -25,7 +25,7 @@ __all__ = ["ACTIVATIONS", "Flow", "FlowFigure", "measure_flow"]
 DEPTH, WIDTH, IMAGES = 50, 128, 64  # enough for smooth curves, few enough for a slider to move smoothly
 ACTIVATIONS = {"linear": "none (linear)", "relu": "ReLU", "tanh": "tanh", "sigmoid": "logistic"}
 LOWEST, HIGHEST = 0.1, 5.0  # of fan_in · Var(w)
-ENDS = 1e-12, 1e12  # of both axes; what lies beyond is cut
+ENDS = 1e-16, 1e16  # of both axes; what lies beyond is cut
 STATIC = (1.0, 2.0, 3.0)
 WITHIN = 2.0  # the goal: layer 50 within this factor of 1
 LOOKS = tuple(zip(COLOURS, ("", "7 4", "2 3"), strict=False))
@@ -101,13 +101,13 @@ def measure_flow(images: Tensor, *, scale: float, activation: str = "relu", seed
 
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-POWERS = {-12: "10⁻¹²", -8: "10⁻⁸", -4: "10⁻⁴", 0: "1", 4: "10⁴", 8: "10⁸", 12: "10¹²"}
+POWERS = {-16: "10⁻¹⁶", -8: "10⁻⁸", 0: "1", 8: "10⁸", 16: "10¹⁶"}
 TICKS = {10.0**exponent: words for exponent, words in POWERS.items()}
 LAYER_TICKS = {float(k): str(k) for k in (1, 10, 20, 30, 40, 50)}
 
 
 def _panels(top: float) -> tuple[Panel, Panel]:
-    names = ("mean square of what a layer passes on", "mean square of the gradient")
+    names = ("mean square of the output", "mean square of the gradient")
     return tuple(
         Panel(left, top, 290, 210, Axis("layer", 1, DEPTH, LAYER_TICKS), Axis(name, *ENDS, TICKS, log=True))
         for left, name in zip((70, 460), names, strict=True)

@@ -114,7 +114,7 @@ runs = {
     for name, start in starts.items()
 }
 plots.history(
-    {f"{name}, loss": run.valid_loss for name, run in runs.items()},
+    {f"loss from {name}": run.valid_loss for name, run in runs.items()},
     alt="Validation loss by epoch from three starts: "
     + "; ".join(f"{name} from {run.valid_loss[0]:.2f} to {run.valid_loss[-1]:.2f}" for name, run in runs.items()),
     caption="The same twenty layers, data and order of batches; only the weights at the start differ. "
@@ -262,7 +262,7 @@ check("initialization.measure", measure)
 # Both together, on real digits and a net whose width goes up and down. Lines are predicted, bands measured over eight draws.
 
 # %% role="demo"
-sizes = [784, *[256, 32, 128, 16, 256, 64] * 3]
+sizes = [784, *[256, 32, 128] * 3]
 predicted_by, measured_by = (exercises.get(f"initialization.{name}").reference for name in ("variances", "measure"))
 x = test_data[0][:200].flatten(1)
 x = (x - x.mean()) / x.std()
@@ -479,7 +479,7 @@ check("initialization.truncated_normal", truncated)
 # A random matrix keeps the size of a signal *on average*; some directions it stretches, others it shrinks, and after many
 # layers one direction is nearly all that is left. A matrix whose rows (or columns, if they are fewer) are **orthonormal**, at right angles and of
 # length 1, stretches none. To draw one: take a normal matrix $A$ and its **QR decomposition**, $A = QR$ with $Q$ orthonormal and
-# $R$ triangular. Two catches:
+# $R$ triangular (zeros below its diagonal). Two catches:
 #
 # - QR wants at least as many rows as columns: otherwise decompose the transpose, and turn $Q$ back.
 # - QR is only unique up to signs, and library routines choose them by a rule of their own. Then some matrices come more often than
@@ -756,7 +756,11 @@ for name, start in {
     net = deep_net(start, hidden=1, width=8)
     before = net[1].weight.detach().clone()
     run = course_training.train(net, train_data, valid_data, epochs=5, seed=1, progress=False)
-    learned[name] = (net[1].weight.detach(), run.valid_accuracy[-1], float((net[1].weight.detach() - before).abs().max()))
+    learned[name] = (
+        net[1].weight.detach(),
+        run.valid_accuracy[-1],
+        float((net[1].weight.detach() - before).abs().max()),
+    )
 pictures = torch.cat([weight.reshape(8, 28, 28) for weight, _, _ in learned.values()])
 pictures = 0.5 + 0.5 * pictures / pictures.abs().amax((1, 2), keepdim=True).clamp_min(1e-9)
 plots.grid(
@@ -936,14 +940,15 @@ plots.grid(
 # of one direction answers some angles and not others, and does not answer an even area at all.
 
 # %% role="demo"
-angles = np.arange(filters.ANGLES) * 360 / filters.ANGLES
+quarter = filters.ANGLES // 4
+angles = np.arange(-quarter, quarter + 1) * 360 / filters.ANGLES
 turned, flat = {}, {}
 for name, bank in banks.items():
     answers = filters.answers_by_angle(bank)
     best = answers.argmax(0)
-    # every filter's curve turned so that its best angle stands at 0
-    aligned = torch.stack([answers[:, k].roll(-int(best[k])) / answers[:, k].max() for k in range(answers.shape[1])])
-    turned[name] = aligned.numpy()
+    # every filter's curve turned so that its best angle stands in the middle
+    aligned = [answers[:, k].roll(quarter - int(best[k])) / answers[:, k].max() for k in range(answers.shape[1])]
+    turned[name] = torch.stack(aligned)[:, : len(angles)].numpy()
     flat[name] = float(filters.selectivity(bank)[1].mean())
 plots.series(
     angles,

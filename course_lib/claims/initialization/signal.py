@@ -33,6 +33,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)  # × He's deviation: a layer multiplies the variance by scale²
 DEPTH, WIDTH = 20, 64
 LAYERS = (1, 5, 10, 15, 20)
+EQUAL_FANS = "where a layer's fans are equal, so are LeCun's and Glorot's draws"
 NEAR = 5.0  # points of test error within which a start is said to train as well as the best
 
 
@@ -64,8 +65,8 @@ def measure_flow(seeds):
     x_name = "scale of the weights, × He's"
     return Measured(
         series=(
-            Series("variance of the pre-activation", "", forward, "layer", LAYERS),
-            Series("mean square of the gradient", "", backward, "layer", LAYERS),
+            Series("variance of the pre-activation", "", forward, "layer", LAYERS, identical=EQUAL_FANS),
+            Series("mean square of the gradient", "", backward, "layer", LAYERS, identical=EQUAL_FANS),
             Series("variance of a layer's output over its input's", "times", ratios, x_name, SCALES),
             Series(f"test error, {DEPTH} layers", "%", dict(zip(SETS, errors, strict=True)), x_name, SCALES),
         )
