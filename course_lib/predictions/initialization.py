@@ -29,8 +29,8 @@ PREDICTIONS = (
         lesson=LESSON,
         question=(
             "Fifty layers of as many units each, a ReLU behind every one, and weights of variance 1/fan_in, where "
-            "fan_in is the number of a unit's inputs. By how many powers of ten (3 would mean: to a thousandth) has the "
-            "mean square of the signal shrunk behind the last layer?"
+            "fan_in is the number of a unit's inputs. By how many powers of ten (3 would mean: to a thousandth) has "
+            "the mean square of the signal shrunk behind the last layer?"
         ),
         unit="powers of ten",
         because=(
