@@ -59,9 +59,11 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # **activation** bends $z$, mostly by $\mathrm{ReLU}(z) = \max(0, z)$, and what comes out is the next layer's $x$. A
 # **leaky** ReLU lets a part of the negative values through: $z$ for $z > 0$, and $a z$ below, with a small **slope** $a$.
 # Older nets bend with $\tanh$, or with the **logistic function** $1/(1 + e^{-z})$, also called sigmoid. The numbers of the
-# last layer are the **logits**, one for each class; **softmax** turns them into probabilities that sum to 1.
+# last layer are the **logits**, one for each class; **softmax** turns them into probabilities that sum to 1. A net of one
+# layer, without any bend, is a **linear classifier**.
 #
-# The **loss** is small where the right class has a high probability. **Training** computes the **gradient**, how the loss
+# The **loss** is small where the right class has a high probability; it is given in **nats**, since it is a natural
+# logarithm. What a net is worth shows on **validation** and **test** images, which it has never trained on. **Training** computes the **gradient**, how the loss
 # changes with each weight, and moves all weights a little against it (by a **rate** times the gradient), again and again,
 # on one small **batch** of examples after another. An **epoch** is one pass over all examples. The gradient is computed from the last layer back to the
 # first: the gradient at a layer's $z$ comes from the gradient at the next one's, through the weights in between.
@@ -78,6 +80,9 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # A **convolution** lays a small patch of weights (a **kernel**, or **filter**) on every place of a picture, and outputs the
 # sums as a new picture, a **map**. The kernel's width and height are its **field**: the part of the picture that
 # one output sees.
+#
+# The pictures are 5,000 handwritten digits (`mnist5k`), emoji in eight classes by three artists (`emoji8`) and, in some
+# measurements at the end, silhouettes of animals (`animalshape`). All come with the course.
 #
 # Here is what it is about: the same net of twenty layers from three starts.
 
@@ -113,8 +118,11 @@ runs = {
     name: course_training.train(deep_net(start), train_data, valid_data, epochs=6, seed=1, progress=False)
     for name, start in starts.items()
 }
-plots.history(
-    {f"loss from {name}": run.valid_loss for name, run in runs.items()},
+plots.series(
+    list(range(1, 7)),
+    {name: [run.valid_loss] for name, run in runs.items()},
+    xlabel="epoch",
+    ylabel="validation loss (nats)",
     alt="Validation loss by epoch from three starts: "
     + "; ".join(f"{name} from {run.valid_loss[0]:.2f} to {run.valid_loss[-1]:.2f}" for name, run in runs.items()),
     caption="The same twenty layers, data and order of batches; only the weights at the start differ. "
@@ -603,8 +611,8 @@ for name in ("bias 0", "bias from the shares"):
 Markdown(
     f"{len(rare)} digits, {int(counts[0])} of them zeros and {int(counts[1])} of each other class. The loss before the first step: "
     + ", ".join(f"{name} **{loss:.2f}**" for name, loss in losses.items())
-    + f" nats. (log 10 = {np.log(10):.2f}; the entropy of the shares, the least that a constant answer can have, is "
-    f"{float(torch.special.entr(counts / counts.sum()).sum()):.2f}. A **nat** is the unit of natural logarithms.)"
+    + f" nats. (log 10 = {np.log(10):.2f}; the least that one and the same answer for all can have, the **entropy** of the shares, is "
+    f"{float(torch.special.entr(counts / counts.sum()).sum()):.2f}.)"
 )
 
 # %% [markdown]

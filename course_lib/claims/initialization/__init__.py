@@ -5,5 +5,4 @@ from course_lib.claims.initialization import filters, rules, signal
 
 __all__ = ["CLAIMS"]
 
-CLAIMS: tuple[Claim, ...] = (*signal.CLAIMS, *rules.CLAIMS, *filters.CLAIMS)
-CLAIMS = tuple(sorted(CLAIMS, key=lambda claim: claim.id))
+CLAIMS: tuple[Claim, ...] = tuple(sorted((*signal.CLAIMS, *rules.CLAIMS, *filters.CLAIMS), key=lambda claim: claim.id))
