@@ -110,8 +110,12 @@ def decide_flow(measured):
             "glorot": forward.mean("Glorot", DEPTH) / forward.mean("Glorot", 1),
             "he": forward.mean("He", DEPTH) / forward.mean("He", 1),
             "depth": DEPTH,
-            "low": low,
-            "high": high,
+            "tried": len(SCALES),
+            "trained": f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}",
+            "below": SCALES[2],
+            "above": SCALES[4],
+            "near_below": error.mean(SETS[0], SCALES[2]),
+            "near_above": error.mean(SETS[0], SCALES[4]),
             "at_he": error.mean(SETS[0], 1.0),
             "at_small": error.mean(SETS[0], smallest),
             "at_large": error.mean(SETS[0], SCALES[-1]),
@@ -342,9 +346,9 @@ CLAIMS = (
         statement="For the signal to flow, each layer's output must have the variance of its input, and each "
         "gradient that comes back the variance of the one that went in.",
         headline="After {depth} ReLU layers {he:.2g} of the first layer's variance is left under He's draw, "
-        "{glorot:.1e} under Glorot's, {naive:.0e} under N(0, 0.01²). Nets trained where a layer multiplied "
-        "the variance by {low:.2f} to {high:.2f}: test error {at_he:.1f}% at He's scale, {at_small:.1f}% "
-        "at half of it, {at_large:.1f}% at twice (mnist5k).",
+        "{glorot:.1e} under Glorot's, {naive:.0e} under N(0, 0.01²). Of {tried} scales those trained at which a layer "
+        "multiplies the variance by {trained}: test error {at_he:.1f}% at He's scale, {near_below:.1f}% and "
+        "{near_above:.1f}% at {below} and {above} of it, {at_small:.1f}% at half, {at_large:.1f}% at twice (mnist5k).",
         rule="A scale trains if on both data sets the 95% interval of its extra test error over the best scale "
         "stays below 5 points, and fails if on one it lies above. Holds if He's scale alone trains; does "
         "not hold if it does not, or none fails; otherwise it holds within the range of those that train.",
