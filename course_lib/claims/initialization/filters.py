@@ -194,7 +194,7 @@ def decide_edges(measured):
 # I7 ------------------------------------------------------------------------------------------------------
 
 TARGETS = ("emoji8", "mnist5k")
-STEPS = (10, 20, 40, 80)
+STEPS = (10, 20, 40)
 BATCH, FEW, SIZE = 16, 200, 48
 FINE_RATES = (1e-3, 3e-3)
 BLOCK = 2  # the stem and three blocks: what early vision needs
@@ -229,8 +229,8 @@ def fine_tune(name: str, seed: int, lr: float, *, learned: bool, score_on: str) 
         rows = torch.randperm(len(data.train.labels), generator=order)[:FEW]
         x = pretrained.preprocess(data.train.images[rows], SIZE)
         y = torch.from_numpy(data.train.labels)[rows].long()
-        x_score = pretrained.preprocess(part.images[:400], SIZE)
-        y_score = torch.from_numpy(part.labels[:400]).long()
+        x_score = pretrained.preprocess(part.images[:300], SIZE)
+        y_score = torch.from_numpy(part.labels[:300]).long()
         errors = []
         for step in range(1, max(STEPS) + 1):
             batch = torch.randint(FEW, (BATCH,), generator=order)
