@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from ..exercise import CourseError, Exercise, Explanation
-from . import dropout
+from . import activations, dropout
 
 __all__ = ["EXERCISES", "get", "of_lesson"]
 
-LESSONS = (dropout,)
+LESSONS = (activations, dropout)
 GROUP = "training_deep_nets.exercises"
 
 
