@@ -21,7 +21,7 @@ PREDICTIONS = (
         unit="%",
         because=(
             "A large step can carry a unit's weights and bias so far that z is negative for every image. From there no "
-            "gradient leads back, so the dead only become more."
+            "gradient leads back: in the first layer for good, in the second until its inputs happen to wake it."
         ),
     ),
     Prediction(
@@ -58,8 +58,8 @@ PREDICTIONS = (
             Choice("logistic", "the logistic function"),
         ),
         because=(
-            "Who wins depends on the set, the depth, and how well each was tuned, and the winner's lead is often smaller "
-            "than the noise between seeds: look at the intervals."
+            "Who wins depends on the set, the depth, and how well each was tuned, and the winner's lead is often "
+            "smaller than the noise between seeds: look at the intervals."
         ),
     ),
     Prediction(

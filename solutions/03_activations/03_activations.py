@@ -956,7 +956,8 @@ reveal("softmax_twice_floor", float(F.cross_entropy(sure, torch.tensor([0]))))
 claims.evidence("A1")
 
 # %% [markdown]
-# **Death.** A2 follows the share of dead units over rates and steps. Look at how early it is decided.
+# **Death.** A2 follows the share of dead units over rates and steps. Look at how early it is decided, and at the one setting
+# in which the dead became fewer again: deeper units that came back, as their inputs changed.
 
 # %% role="demo"
 claims.evidence("A2")
@@ -971,9 +972,7 @@ claims.evidence("A2")
 claims.evidence("A3")
 
 # %% role="demo"
-leak = claims.load("A3")
-woken = next(series for series in leak.series if series.name.startswith("awake") and series.name.endswith("mnist5k"))
-reveal("leak_wakes", woken.mean("leaky ReLU", 0.01))
+reveal("leak_wakes", claims.load("A3").figures["woken"])
 
 # %% [markdown]
 # **The mean, and the kink.** A5 measures the mean output and the constant share of exercise 5, before and after training, and

@@ -73,7 +73,9 @@ def decide_death(measured):
     if all(more):
         verdict, condition = HOLDS, ""
     elif any(more):
-        verdict, condition = HOLDS_WHEN, "measured for " + ", ".join(name for name in more if name)
+        verdict = HOLDS_WHEN
+        where = [name.removeprefix("dead units, ") for name in more if name]
+        condition = f"trained with {'; '.join(where)}"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     adam, sgd = measured[f"dead units, Adam, {SETS[0]}"], measured[f"dead units, SGD, {SETS[0]}"]
@@ -112,7 +114,7 @@ def measure_leak(seeds):
     for dataset in SETS:
         data = images(dataset, halve=True)
         pictures, labels = data.train[0], data.train[1]
-        share, woken, reach, error = ([] for _ in range(4))
+        early, both, share, reach, error = ([] for _ in range(5))
         for slope in SLOPES:
             net = Dense((196, 64, 64, data.classes), "leaky_relu", slope=slope)
             members = [Member(seed=s, lr=LARGE_RATE) for s in seeds]
@@ -121,12 +123,14 @@ def measure_leak(seeds):
             after = train_ensemble(net, members, data.train, steps=NOW, score_on={"test": data.test}, **training)
             was, still = silent(net, before, pictures), silent(net, after.params, pictures)
             share.append((100 * still.double().mean(1)).tolist())
-            woken.append((100 * (was & ~still).double().sum(1) / was.double().sum(1).clamp(min=1)).tolist())
+            early.append((100 * was.double().mean(1)).tolist())
+            both.append((100 * (was & still).double().mean(1)).tolist())
             reach.append((100 * reaching(net, before, pictures[:500], labels[:500], was)).tolist())
             error.append((100 * after.errors["test"][-1]).tolist())
         for name, unit, values in (
             (f"silent on every image after {NOW} steps", "% of the units", share),
-            (f"awake after {NOW} steps, of those silent after {THEN}", "%", woken),
+            (f"silent on every image after {THEN} steps", "% of the units", early),
+            (f"silent after both {THEN} and {NOW} steps", "% of the units", both),
             ("gradient that reaches a silent unit", "% of a live one's", reach),
             ("test error", "%", error),
         ):
@@ -150,10 +154,11 @@ def reaching(net: Dense, params: Params, pictures: Tensor, labels: Tensor, was: 
 
 
 def decide_leak(measured):
-    fewer, wake = {}, {}
+    fewer, stay = {}, {}
     for dataset in SETS:
         share = measured[f"silent on every image after {NOW} steps, {dataset}"]
-        woken = measured[f"awake after {NOW} steps, of those silent after {THEN}, {dataset}"]
+        early = measured[f"silent on every image after {THEN} steps, {dataset}"]
+        both = measured[f"silent after both {THEN} and {NOW} steps, {dataset}"]
         for slope in SLOPES[1:]:
             fewer[dataset, slope] = Interval.of_difference(
                 f"silent units, α = {slope:g} minus α = 0, {dataset}",
@@ -161,11 +166,13 @@ def decide_leak(measured):
                 share.values("leaky ReLU", slope),
                 share.values("leaky ReLU", 0.0),
             )
-            wake[dataset, slope] = Interval.of("", "%", woken.values("leaky ReLU", slope))
+            stay[dataset, slope] = Interval.of_difference(
+                "", "points", both.values("leaky ReLU", slope), early.values("leaky ReLU", slope) / 2
+            )
     alive = [
         slope
         for slope in SLOPES[1:]
-        if all(fewer[dataset, slope].high < 0 and wake[dataset, slope].low > 50 for dataset in SETS)
+        if all(fewer[dataset, slope].high < 0 and stay[dataset, slope].high <= 0 for dataset in SETS)
     ]
     if LEAK in alive:
         verdict, condition = HOLDS, ""
@@ -175,6 +182,12 @@ def decide_leak(measured):
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     of = lambda name, slope, dataset=SETS[0]: measured[f"{name}, {dataset}"].mean("leaky ReLU", slope)
+
+    def woken(slope: float) -> float:
+        """Of the units silent early, the share in % that is awake at the end, on the first set."""
+        stayed = of(f"silent after both {THEN} and {NOW} steps", slope)
+        return 100 * (1 - stayed / max(of(f"silent on every image after {THEN} steps", slope), 1e-9))
+
     return Decision(
         verdict=verdict,
         condition=condition,
@@ -188,9 +201,9 @@ def decide_leak(measured):
             "leaky": of(f"silent on every image after {NOW} steps", LEAK),
             "large": SLOPES[-1],
             "leakiest": of(f"silent on every image after {NOW} steps", SLOPES[-1]),
-            "woken0": of(f"awake after {NOW} steps, of those silent after {THEN}", 0.0),
-            "woken": of(f"awake after {NOW} steps, of those silent after {THEN}", LEAK),
-            "woken_large": of(f"awake after {NOW} steps, of those silent after {THEN}", SLOPES[-1]),
+            "woken0": woken(0.0),
+            "woken": woken(LEAK),
+            "woken_large": woken(SLOPES[-1]),
             "reach": of("gradient that reaches a silent unit", LEAK),
             "error0": of("test error", 0.0),
             "error": of("test error", LEAK),
@@ -319,8 +332,8 @@ CLAIMS = (
         "{error:.1f} and {error_large:.1f}%.",
         rule="A slope that is never 0 can't die by definition; what counts is whether silent units wake up. Holds if "
         f"on both data sets fewer units are silent on every image with α = {LEAK:g} than with α = 0 (paired 95% "
-        "interval below 0), and more than half of those silent early are awake at the end (interval above 50%); holds "
-        "when … if so for other α only.",
+        f"interval below 0), and of those silent after {THEN} steps at most half are so after {NOW} too (95% "
+        "interval); holds when … if so for other α only.",
         measure=measure_leak,
         decide=decide_leak,
         seeds=tuple(range(8)),
