@@ -64,7 +64,8 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # **softmax** turns them into probabilities that sum to 1. The **loss** (here cross-entropy, $-\log$ of the right class's
 # probability, in **nats**) is small where the right class is likely.
 #
-# **Training** moves weights and biases a little, step by step, so that the loss falls. How the loss changes with each
+# **Training** moves weights and biases a little, step by step, so that the loss falls; each step looks at a small **batch**
+# of examples, and an **epoch** is once through all of them. How the loss changes with each
 # number is its **gradient**; a step goes against it, times the **learning rate**. The gradient of a weight is found
 # backward through the net, and on its way it is multiplied by the **slope** $f'(z)$ of every activation that it passes.
 # That is why this lesson is about slopes as much as about values.
@@ -274,8 +275,8 @@ plots.series(
 # - if **any** layer is wholly dead, no gradient passes it: nothing below it moves any more; and everything above sees the
 #   same constant for every example. Then every dead unit of the net is lost.
 #
-# (This is so for steps along the gradient alone. A penalty that shrinks all weights, or the momentum of earlier steps, can
-# still move a dead unit.)
+# (This is so for steps along the gradient alone. A penalty that shrinks all weights can still move a dead unit, and so can
+# a rule such as Adam, which goes on for a while in the direction of earlier steps.)
 #
 # Write `dead_units(model, x, batch_size)` for an `nn.Sequential` of linear layers with `nn.ReLU` between. Return two lists
 # with one boolean tensor for each ReLU, in order: which units are dead, and which of these are lost by the rules above.
@@ -304,8 +305,8 @@ def dead_units(model, x, batch_size):
 check("activations.dead_units", dead_units)
 
 # %% [markdown]
-# Now train one net at a usual rate and one at a large one, and count in four ways: by outputs, by one batch, and by the
-# whole set, before and after.
+# Now train one net at a usual rate and one at a large one, and count in three ways: outputs that are 0, units silent in one
+# batch, units dead on the whole set.
 
 # %% role="demo"
 he = lambda weight: initializers.kaiming_normal_(weight)
@@ -427,7 +428,7 @@ for name, kind in kinds.items():
     torch.manual_seed(0)
     net = mlp(784, 10, depth=6, width=64, activation=kind, init=he)
     statistics = diagnostics.layer_statistics(net, (pictures, valid_data[1][:500]))
-    by_layer[name] = [s.mean for s in statistics if s.dead is not None]
+    by_layer[name] = [round(s.mean, 2) + 0.0 for s in statistics if s.dead is not None]  # + 0.0: no "-0.00"
 plots.series(
     range(1, 7),
     by_layer,
@@ -725,7 +726,6 @@ Markdown(
 # | as a function | `F.elu(z, 0.5)` | `keras.activations.elu(z, alpha=0.5)` |
 # | initialization that fits ReLU | not the default: `nn.init.kaiming_normal_(weight)` | not the default: `kernel_initializer="he_normal"` |
 # | softmax and the loss | the loss wants logits: no softmax at the end | the loss wants probabilities unless `from_logits=True` |
-# | in place | `nn.ReLU(inplace=True)` overwrites $z$: hooks that look at it see the output | – |
 #
 # ### 10. An activation of your own in Keras
 #
@@ -879,6 +879,8 @@ Markdown("\n".join(rows))
 # %% [markdown]
 # An activation with a slope below 0 has no dead units by definition. Look at the accuracy to see how much that helped: the
 # step threw the weights far off, and it was the step that had to be mended. Dead units are a symptom as well as a disease.
+# Who wants large steps later on starts with small ones, and lets the rate grow over the first hundred or so: that is a
+# **warm-up** (lesson 6).
 #
 # ### 12. The loss that won't fall
 #
@@ -894,7 +896,7 @@ for name, ending in (("softmax twice", [nn.Softmax(dim=1)]), ("softmax once", []
         nn.Sequential(*body, *ending), train_data, valid_data, epochs=10, seed=1, progress=False
     )
 plots.history(
-    {f"{kind}, {name}": getattr(run, f"train_{kind}") for name, run in runs.items() for kind in ("loss", "accuracy")},
+    {f"{name} {kind}": getattr(run, f"train_{kind}") for name, run in runs.items() for kind in ("loss", "accuracy")},
     alt="Training loss and accuracy by epoch, with softmax applied twice and once. Last losses: "
     + ", ".join(f"{name} {run.train_loss[-1]:.2f}" for name, run in runs.items()),
     caption="Loss and accuracy on the training images, by epoch, as F.cross_entropy gives them. Last: "
@@ -985,7 +987,8 @@ claims.evidence("A5")
 # ## Which one, then?
 #
 # A4 is the claim of ELU's paper in a small setting: against the variants of ReLU, by the step and by the second. A step with
-# ELU takes longer, since an exponential costs more than a comparison; in small nets little of a step's time goes there.
+# ELU takes longer, since an exponential costs more than a comparison; how much longer depends on the net and the machine, and
+# the card says what it was here.
 
 # %% role="demo"
 claims.evidence("A4")
