@@ -110,7 +110,7 @@ THEN, NOW = 50, 400
 
 def measure_leak(seeds):
     """Nets trained at a large rate with several leaks: who is silent, who wakes up, what reaches the silent ones."""
-    found = []
+    found, names = [], [f"{slope:g}" for slope in SLOPES]  # as words: on an axis of numbers the small ones meet
     for dataset in SETS:
         data = images(dataset, halve=True)
         pictures, labels = data.train[0], data.train[1]
@@ -128,13 +128,13 @@ def measure_leak(seeds):
             reach.append((100 * reaching(net, before, pictures[:500], labels[:500], was)).tolist())
             error.append((100 * after.errors["test"][-1]).tolist())
         for name, unit, values in (
-            (f"silent on every image after {NOW} steps", "% of the units", share),
-            (f"silent on every image after {THEN} steps", "% of the units", early),
-            (f"silent after both {THEN} and {NOW} steps", "% of the units", both),
-            ("gradient that reaches a silent unit", "% of a live one's", reach),
+            (f"silent units after {NOW} steps", "%", share),
+            (f"silent units after {THEN} steps", "%", early),
+            (f"silent after {THEN} and {NOW} steps", "%", both),
+            ("a silent unit's gradient over a live one's", "%", reach),
             ("test error", "%", error),
         ):
-            found.append(Series(f"{name}, {dataset}", unit, {"leaky ReLU": values}, "slope α below 0", SLOPES))
+            found.append(Series(f"{name}, {dataset}", unit, {"leaky ReLU": values}, "slope α below 0", names))
     return Measured(series=tuple(found))
 
 
@@ -156,18 +156,18 @@ def reaching(net: Dense, params: Params, pictures: Tensor, labels: Tensor, was: 
 def decide_leak(measured):
     fewer, stay = {}, {}
     for dataset in SETS:
-        share = measured[f"silent on every image after {NOW} steps, {dataset}"]
-        early = measured[f"silent on every image after {THEN} steps, {dataset}"]
-        both = measured[f"silent after both {THEN} and {NOW} steps, {dataset}"]
+        share = measured[f"silent units after {NOW} steps, {dataset}"]
+        early = measured[f"silent units after {THEN} steps, {dataset}"]
+        both = measured[f"silent after {THEN} and {NOW} steps, {dataset}"]
         for slope in SLOPES[1:]:
             fewer[dataset, slope] = Interval.of_difference(
                 f"silent units, α = {slope:g} minus α = 0, {dataset}",
                 "points",
-                share.values("leaky ReLU", slope),
-                share.values("leaky ReLU", 0.0),
+                share.values("leaky ReLU", f"{slope:g}"),
+                share.values("leaky ReLU", "0"),
             )
             stay[dataset, slope] = Interval.of_difference(
-                "", "points", both.values("leaky ReLU", slope), early.values("leaky ReLU", slope) / 2
+                "", "points", both.values("leaky ReLU", f"{slope:g}"), early.values("leaky ReLU", f"{slope:g}") / 2
             )
     alive = [
         slope
@@ -181,12 +181,12 @@ def decide_leak(measured):
         condition = f"α is {' or '.join(f'{slope:g}' for slope in alive)}: then most silent units wake up again"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
-    of = lambda name, slope, dataset=SETS[0]: measured[f"{name}, {dataset}"].mean("leaky ReLU", slope)
+    of = lambda name, slope, dataset=SETS[0]: measured[f"{name}, {dataset}"].mean("leaky ReLU", f"{slope:g}")
 
     def woken(slope: float) -> float:
         """Of the units silent early, the share in % that is awake at the end, on the first set."""
-        stayed = of(f"silent after both {THEN} and {NOW} steps", slope)
-        return 100 * (1 - stayed / max(of(f"silent on every image after {THEN} steps", slope), 1e-9))
+        stayed = of(f"silent after {THEN} and {NOW} steps", slope)
+        return 100 * (1 - stayed / max(of(f"silent units after {THEN} steps", slope), 1e-9))
 
     return Decision(
         verdict=verdict,
@@ -197,14 +197,14 @@ def decide_leak(measured):
             "leak": LEAK,
             "steps": NOW,
             "then": THEN,
-            "relu": of(f"silent on every image after {NOW} steps", 0.0),
-            "leaky": of(f"silent on every image after {NOW} steps", LEAK),
+            "relu": of(f"silent units after {NOW} steps", 0.0),
+            "leaky": of(f"silent units after {NOW} steps", LEAK),
             "large": SLOPES[-1],
-            "leakiest": of(f"silent on every image after {NOW} steps", SLOPES[-1]),
+            "leakiest": of(f"silent units after {NOW} steps", SLOPES[-1]),
             "woken0": woken(0.0),
             "woken": woken(LEAK),
             "woken_large": woken(SLOPES[-1]),
-            "reach": of("gradient that reaches a silent unit", LEAK),
+            "reach": of("a silent unit's gradient over a live one's", LEAK),
             "error0": of("test error", 0.0),
             "error": of("test error", LEAK),
             "error_large": of("test error", SLOPES[-1]),
