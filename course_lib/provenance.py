@@ -56,12 +56,12 @@ def belongs(thing: types.FunctionType | type, projects: tuple[str, ...]) -> bool
 
 
 def constant(value: object) -> str:
-    """A constant as text that is the same in every process: functions and classes by name."""
+    """A constant as text that is the same in every process: functions and classes by name, nothing by address."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{constant(k)}:{constant(v)}" for k, v in value.items()) + "}"
     if isinstance(value, tuple):
         return "(" + ",".join(map(constant, value)) + ")"
-    return getattr(value, "__name__", None) or repr(value)
+    return getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def names_in(code: types.CodeType) -> set[str]:

@@ -988,7 +988,8 @@ claims.evidence("A5")
 #
 # A4 is the claim of ELU's paper in a small setting: against the variants of ReLU, by the step and by the second. A step with
 # ELU takes longer, since an exponential costs more than a comparison; how much longer depends on the net and the machine, and
-# the card says what it was here.
+# the card says what it was here. Under *All measurements* stand the rates that each chose: one that took the smallest or the
+# largest of the four might have done better with a rate beyond.
 
 # %% role="demo"
 claims.evidence("A4")
