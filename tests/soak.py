@@ -21,9 +21,9 @@ import fake_performs as fake
 import psutil
 import tiny_course as tiny
 
-from autograder import gradebook, grader, notebooks
+from autograder import gradebook, grader
 from autograder.engine import Where
-from autograder.submission import nbformat, read
+from autograder.submission import read
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,7 @@ def look(graded: int, seconds: float, temporary: Path, before: list[psutil.Proce
 
 def make_class(folder: Path, submissions: int) -> Path:
     """A released class in which so many have handed in, each something of their own."""
-    checkout = tiny.make_course(folder / "checkout")
-    made = checkout / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    checkout = tiny.make_built_course(folder / "checkout")
     course = folder / "class"
     gradebook.release(tiny.LESSON, course, source=checkout)
     handed_out = read(course / "lessons" / tiny.LESSON / f"{tiny.LESSON}.ipynb")

@@ -41,11 +41,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from autograder.check import check
-from course_lib import claims, datasets, plots, trust, widgets
+from course_lib import claims, datasets, plots, trust
 from course_lib import dropout as course_dropout
 from course_lib import training as course_training
 from course_lib.predictions import predict, reveal
 from course_lib.quiet import load_keras
+from course_lib.widgets import dropout as widgets
 
 torch.set_num_threads(1)  # small nets run faster on one thread
 

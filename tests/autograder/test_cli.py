@@ -28,9 +28,7 @@ def course(*arguments: str) -> int:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A built checkout of the tiny course, which is also the current folder."""
-    folder = tiny.make_course(tmp_path / "checkout")
-    source = notebooks.source_to_notebook(folder / "solutions" / tiny.LESSON / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (folder / "solutions" / tiny.LESSON / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    folder = tiny.make_built_course(tmp_path / "checkout")
     lesson = folder / "lessons" / tiny.LESSON
     lesson.mkdir(parents=True)
     (lesson / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(tiny.released()), "utf-8")

@@ -18,11 +18,11 @@ import tiny_course as tiny
 from nbgrader.apps.api import NbGraderAPI
 from traitlets.config import Config
 
-from autograder import grader, notebooks
+from autograder import grader
 from autograder.engine import Where
 from autograder.gradebook import GradebookError, feedback, release, scores
 from autograder.gradebook.database import Database
-from autograder.submission import nbformat, read
+from autograder.submission import read
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_registered")]
 
@@ -38,11 +38,7 @@ def address() -> Iterator[Address]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tiny.make_course(tmp_path_factory.mktemp("checkout"))
-    made = folder / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
-    return folder
+    return tiny.make_built_course(tmp_path_factory.mktemp("checkout"))
 
 
 def make_class(folder: Path, checkout: Path, url: str) -> Path:

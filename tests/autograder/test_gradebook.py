@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import tiny_course as tiny
 
-from autograder import execute, exercises, gradebook, grader, notebooks
+from autograder import execute, exercises, gradebook, grader
 from autograder.engine import Where
 from autograder.exercise import CourseError
 from autograder.gradebook import GradebookError, feedback, places, release, scores
 from autograder.judge import VISIBLE_SEEDS
 from autograder.remarks import summary
-from autograder.submission import grade_id, nbformat, parse, read, role_of
+from autograder.submission import grade_id, parse, read, role_of
 
 grade = partial(grader.grade, where=Where(workers=0))
 POINTS = tiny.POINTS + tiny.HAND_GRADED
@@ -36,11 +36,7 @@ LIMITS = "c.Execute.timeout = 2\nc.RunCells.notebook_timeout = 20\nc.Settings.pr
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built checkout, made without nbgrader's subprocess."""
-    folder = tiny.make_course(tmp_path_factory.mktemp("checkout"), config=LIMITS)
-    made = folder / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
-    return folder
+    return tiny.make_built_course(tmp_path_factory.mktemp("checkout"), config=LIMITS)
 
 
 @pytest.fixture(scope="session")

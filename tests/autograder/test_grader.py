@@ -16,13 +16,13 @@ import fake_performs as fake
 import pytest
 import tiny_course as tiny
 
-from autograder import execute, gradebook, grader, notebooks
+from autograder import execute, gradebook, grader
 from autograder.engine import EngineError, Where
 from autograder.evidence import Task
 from autograder.exercise import CourseError
 from autograder.gradebook import GradebookError, LockedError
 from autograder.progress import Progress
-from autograder.submission import grade_id, nbformat, read
+from autograder.submission import grade_id, read
 
 pytestmark = pytest.mark.usefixtures("tiny_registered")
 HERE = Where(workers=0)
@@ -31,10 +31,7 @@ SHIFTED = {**tiny.ANSWERS, "tiny.double": "def double(x):\n    return x * x"}
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    checkout = tiny.make_course(tmp_path_factory.mktemp("checkout"))
-    made = checkout / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    checkout = tiny.make_built_course(tmp_path_factory.mktemp("checkout"))
     folder = tmp_path_factory.mktemp("released") / "class"
     gradebook.release(tiny.LESSON, folder, source=checkout)
     return folder

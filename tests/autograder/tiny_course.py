@@ -19,7 +19,7 @@ from tiny_exercises import EXERCISES, LESSON
 
 from autograder.exercise import Exercise, Explanation
 from autograder.notebooks import source_to_notebook
-from autograder.submission import grade_id, role_of
+from autograder.submission import grade_id, nbformat, role_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -84,6 +84,15 @@ def make_course(folder: Path, source: str = SOURCE, config: str = "") -> Path:
     if config:
         with (folder / "nbgrader_config.py").open("a") as file:
             file.write(f"\n{config}\n")
+    return folder
+
+
+def make_built_course(folder: Path, config: str = "") -> Path:
+    """The same with the source notebook in it, made without nbgrader's subprocess."""
+    make_course(folder, config=config)
+    made = folder / "solutions" / LESSON
+    source = source_to_notebook(made / f"{LESSON}.py", RECORDS)
+    (made / f"{LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
     return folder
 
 

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.slow
 CELLS = {
     "setup": (
         "import numpy as np\n"
-        "from course_lib import plots, widgets\n"
+        "from course_lib import plots\n"
+        "from course_lib.widgets import dropout as widgets\n"
         "from course_lib.predictions import predict, reveal\n"
         "images = np.random.default_rng(0).integers(0, 255, (64, 8, 8), dtype=np.uint8)"
     ),

@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "autograder"))
 import hostile
 import tiny_course as tiny
 
-from autograder import notebooks
 from autograder.gradebook import release, scores
 from autograder.grader import grade
 from autograder.submission import nbformat, read
@@ -42,10 +41,7 @@ STUDENT = "o'neil & <i>co<i>"
 def lab(tiny_registered: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A JupyterLab in a class's folder. Everyone has handed in; `eve` and the one with the odd name are graded."""
     require_browser()
-    checkout = tiny.make_course(tmp_path_factory.mktemp("checkout"), config="c.Execute.timeout = 20")
-    made = checkout / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    checkout = tiny.make_built_course(tmp_path_factory.mktemp("checkout"), config="c.Execute.timeout = 20")
     course = tmp_path_factory.mktemp("class") / "class"
     release(tiny.LESSON, course, source=checkout)
     released = read(course / "lessons" / tiny.LESSON / f"{tiny.LESSON}.ipynb")

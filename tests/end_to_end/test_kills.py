@@ -27,10 +27,10 @@ import psutil
 import pytest
 import tiny_course as tiny
 
-from autograder import exercises, gradebook, grader, notebooks
+from autograder import exercises, gradebook, grader
 from autograder.engine import Where
 from autograder.provisioner import warm
-from autograder.submission import nbformat, read
+from autograder.submission import read
 
 pytestmark = pytest.mark.slow
 
@@ -119,10 +119,7 @@ def zygote(folder: Path) -> Iterator[Zygote]:
 @pytest.fixture(scope="module")
 def pristine(folder: Path) -> Path:
     """A class that has handed in, and that nobody has graded."""
-    checkout = tiny.make_course(folder / "checkout")
-    made = checkout / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    checkout = tiny.make_built_course(folder / "checkout")
     course = folder / "pristine"
     gradebook.release(tiny.LESSON, course, source=checkout)
     handed_out = read(course / "lessons" / tiny.LESSON / f"{tiny.LESSON}.ipynb")

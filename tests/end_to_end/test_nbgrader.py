@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import tiny_course as tiny
 
-from autograder import notebooks
-from autograder.submission import nbformat, read
+from autograder.submission import read
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +33,7 @@ def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the source notebook made and the lesson released by `nbgrader generate_assignment`."""
-    folder = tiny.make_course(tmp_path_factory.mktemp("stock"), config=LIMITS)
-    made = folder / "solutions" / tiny.LESSON
-    source = notebooks.source_to_notebook(made / f"{tiny.LESSON}.py", tiny.RECORDS)
-    (made / f"{tiny.LESSON}.ipynb").write_text(nbformat().writes(source), "utf-8")
+    folder = tiny.make_built_course(tmp_path_factory.mktemp("stock"), config=LIMITS)
     done = nbgrader(folder, "generate_assignment", tiny.LESSON)
     assert done.returncode == 0, done.stderr
     return folder

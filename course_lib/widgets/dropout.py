@@ -1,9 +1,7 @@
 """An interactive figure: how much signal the next layer gets in training and at test, while a slider moves p.
 
-    net = train_signal_net(images, labels)          # about a second: a small net trained with dropout
-    SignalFigure(images, net)                       # sliders and figure; several fixed panels without a widget manager
-
-The figure is SVG written by hand: an update takes some milliseconds, and it takes the page's own colours.
+net = train_signal_net(images, labels)          # about a second: a small net trained with dropout
+SignalFigure(images, net)                       # sliders and figure; several fixed panels without a widget manager
 """
 
 from __future__ import annotations
@@ -11,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from course_lib.plots import COLOURS, FONT, Figure, PlotError
+from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
+from course_lib.widgets.interactive import Interactive, View, choice, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_2, text
 
 __all__ = ["RULES", "Signal", "SignalFigure", "measure_signal", "random_signal_net", "train_signal_net"]
 
@@ -183,16 +182,7 @@ def measure_signal(
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "middle", size: float = 12, extra: str = "") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="currentColor" {extra}>'
-        f"{escape(words)}</text>"
-    )
-
-
-def _power(exponent: int) -> str:
-    """2 to that power as a learner reads it: 1/4, 1, 16."""
-    return f"{2**exponent}" if exponent >= 0 else f"1/{2**-exponent}"
+LOOKS = (("training (dropout on)", TRAINING, ""), ("test (all units on)", TEST, "7 4"))
 
 
 def _histogram_panel(signal: Signal, left: float, top: float, width: float, height: float) -> str:
@@ -201,63 +191,55 @@ def _histogram_panel(signal: Signal, left: float, top: float, width: float, heig
     On a log axis a factor is a shift: a signal 4 times as large is the same hill, two powers of 2 to the right.
     """
     low, high = signal.octaves
-    bins = 3 * (high - low)
-    base = top + height
-    parts = []
-    for power in range(low, high + 1, 2):
-        x = left + width * (power - low) / (high - low)
-        parts.append(f'<path d="M{x:.1f} {top}V{base + 4:.1f}" stroke="currentColor" opacity="0.15"/>')
-        parts.append(_text(x, base + 18, _power(power)))
-    parts.append(f'<path d="M{left} {base}h{width}" stroke="currentColor"/>')
     curves = []
     for values in (signal.training, signal.test):
         with threads(1):
             found = values[values > 0]
-            counts = torch.histc(found.log2(), bins=bins, min=low, max=high)
+            counts = torch.histc(found.log2(), bins=3 * (high - low), min=low, max=high)
         curves.append((counts / max(len(found), 1)).tolist())
     peak = max(max(curve) for curve in curves) or 1.0
-    looks = ((TRAINING, 0.25, ""), (TEST, 0.0, 'stroke-dasharray="7 4"'))
-    for curve, (colour, fill, dash) in zip(curves, looks, strict=True):
-        line = f"M{left:.1f} {base:.1f}"
-        for k, share in enumerate(curve):
-            line += f"V{base - share / peak * (height - 20):.1f}H{left + width * (k + 1) / bins:.1f}"
-        parts.append(
-            f'<path d="{line}V{base:.1f}" fill="{colour}" fill-opacity="{fill}" stroke="{colour}" '
-            f'stroke-width="2.2" {dash}/>'
-        )
+    panel = Panel(
+        left,
+        top,
+        width,
+        height,
+        Axis(
+            f"positive pre-activation z after {_dropouts(signal.depth)}",
+            2.0**low,
+            2.0**high,
+            {2.0**power: power_of_2(power) for power in range(low, high + 1, 2)},
+            log=True,
+        ),
+        Axis("share of values", 0.0, peak * height / (height - 20), {0.0: "0", peak: f"{peak:.1%}"}),
+    )
+    parts = [panel.frame(indent=26)]
+    for curve, fill, (_, colour, dash) in zip(curves, (0.25, 0.0), LOOKS, strict=True):
+        parts.append(panel.histogram(curve, colour, fill=fill, dash=dash))
     if (beyond := 1 - sum(curves[0])) > 0.02:
-        parts.append(
-            _text(left + 4, top + 10, f"← {beyond:.0%} of training lies further left", anchor="start", size=11)
-        )
-    parts.append(_text(left + width / 2, base + 37, f"positive pre-activation z after {_dropouts(signal.depth)}"))
-    for share, y in ((0.0, base), (peak, top + 20)):
-        parts.append(_text(left - 5, y + 4, f"{share:.1%}" if share else "0", anchor="end", size=11))
-    y = top + height / 2
-    turned = f'transform="rotate(-90 {left - 26:.1f} {y:.1f})"'
-    parts.append(_text(left - 26, y, "share of values", extra=turned))
+        parts.append(text(left + 4, top + 10, f"← {beyond:.0%} of training lies further left", anchor="start", size=11))
     return "".join(parts)
 
 
 def _ratio_panel(signal: Signal, left: float, top: float, width: float, height: float) -> str:
     """Test over training after 1 … 6 dropouts, on a log axis from 1/2 to 64; what lies above is cut and says so."""
     lowest, highest = -1, 6
-    y_of = lambda ratio: (
-        top + height * (highest - min(max(math.log2(max(ratio, 1e-9)), lowest), highest)) / (highest - lowest)
+    panel = Panel(
+        left,
+        top,
+        width,
+        height,
+        Axis("dropouts passed (layers)", 0.5, DEPTH + 0.5),
+        Axis(
+            "signal at test ÷ in training",
+            2.0**lowest,
+            2.0**highest,
+            {2.0**power: power_of_2(power) for power in range(lowest, highest + 1)},
+            log=True,
+        ),
     )
-    x_of = lambda depth: left + width * (depth - 0.5) / DEPTH
-    parts = []
-    for power in range(lowest, highest + 1):
-        y = y_of(2**power)
-        strong = power == 0
-        dash = "" if strong else 'stroke-dasharray="2 4"'
-        parts.append(
-            f'<path d="M{left} {y:.1f}h{width}" stroke="currentColor" opacity="{0.9 if strong else 0.3}" {dash}/>'
-        )
-        parts.append(_text(left - 6, y + 4, _power(power), anchor="end"))
-    points = " ".join(f"{x_of(d):.1f},{y_of(r):.1f}" for d, r in enumerate(signal.ratios, 1))
-    parts.append(f'<polyline points="{points}" fill="none" stroke="{TEST}" stroke-width="2"/>')
+    parts = [panel.frame(strong=1.0), panel.curve(range(1, DEPTH + 1), signal.ratios, TEST)]
     for d, ratio in enumerate(signal.ratios, 1):
-        x, y = x_of(d), y_of(ratio)
+        x, y = panel.x_of(d), panel.y_of(ratio)
         # the layer looked at: larger, ringed and in bold
         radius, ring, size, bold = (7, 2, 12.5, 'font-weight="700"') if d == signal.depth else (4, 0, 10.5, "")
         parts.append(
@@ -265,22 +247,9 @@ def _ratio_panel(signal: Signal, left: float, top: float, width: float, height: 
             f'stroke-width="{ring}"/>'
         )
         words = f"{_factor(ratio)}×" + (" ↑" if ratio > 2**highest else "")
-        parts.append(_text(x, y - 11 if y - 11 > top else y + 20, words, size=size, extra=bold))
-        parts.append(_text(x, top + height + 18, str(d), extra=bold))
-    parts.append(_text(left + width / 2, top + height + 37, "dropouts passed (layers)"))
-    y = top + height / 2
-    turned = f'transform="rotate(-90 {left - 34:.1f} {y:.1f})"'
-    parts.append(_text(left - 34, y, "signal at test ÷ in training", extra=turned))
+        parts.append(text(x, y - 11 if y - 11 > top else y + 20, words, size=size, extra=bold))
+        parts.append(text(x, top + height + 18, str(d), extra=bold))
     return "".join(parts)
-
-
-def _legend(left: float, y: float) -> str:
-    return (
-        f'<path d="M{left} {y}h26" stroke="{TRAINING}" stroke-width="8" opacity="0.45"/>'
-        + _text(left + 32, y + 4, "training (dropout on)", anchor="start")
-        + f'<path d="M{left + 170} {y}h26" stroke="{TEST}" stroke-width="2.4" stroke-dasharray="7 4"/>'
-        + _text(left + 202, y + 4, "test (all units on)", anchor="start")
-    )
 
 
 def _dropouts(count: int) -> str:
@@ -298,16 +267,9 @@ def _sentence(signal: Signal) -> str:
     )
 
 
-def _svg(width: float, height: float, body: str, label: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" '
-        f'aria-label="{escape(label)}" style="max-width:100%;height:auto;font-family:{FONT}">{body}</svg>'
-    )
-
-
 def _draw(signal: Signal) -> str:
-    body = _legend(60, 14) + _histogram_panel(signal, 52, 30, 350, 200) + _ratio_panel(signal, 490, 30, 270, 200)
-    return _svg(770, 275, body, _sentence(signal))
+    body = legend(LOOKS, 60, 14) + _histogram_panel(signal, 52, 30, 350, 200) + _ratio_panel(signal, 490, 30, 270, 200)
+    return drawing(770, 275, body, _sentence(signal))
 
 
 def _goal(signal: Signal, net: str, *, reached: bool) -> str:
@@ -337,11 +299,13 @@ CAPTION = (
 )
 
 
-class SignalFigure:
+class SignalFigure(Interactive):
     """The figure with its sliders; where no widget manager is, `static()`: one row of panels for each rule.
 
-    `nets` is the trained net's weights, or several nets by name to choose from. Text form: the static form's alt text.
+    `nets` is the trained net's weights, or several nets by name to choose from.
     """
+
+    caption = CAPTION
 
     def __init__(
         self, images: Tensor, nets: Sequence[Tensor] | Mapping[str, Sequence[Tensor]], *, seed: int = 0
@@ -355,10 +319,10 @@ class SignalFigure:
         """The figure for readers: all three rules at one p and depth, one below the other."""
         probe = next(iter(self.probes.values()))
         signals = [probe.measure(p, depth, rule) for rule in RULES]
-        body, row = _legend(60, 14), 285
+        body, row = legend(LOOKS, 60, 14), 285
         for index, signal in enumerate(signals):
             top = 58 + row * index
-            body += _text(
+            body += text(
                 52,
                 top - 12,
                 f"{'abc'[index]}) {RULES[signal.rule]}, p = {p:g}",
@@ -368,78 +332,22 @@ class SignalFigure:
             )
             body += _histogram_panel(signal, 52, top, 350, 200) + _ratio_panel(signal, 490, top, 270, 200)
         alt = "Distributions of pre-activations in training and at test. " + " ".join(map(_sentence, signals))
-        return Figure(_svg(770, 58 + row * len(signals), body, alt), alt, CAPTION)
+        return Figure(drawing(770, 58 + row * len(signals), body, alt), alt, CAPTION)
 
-    def __str__(self) -> str:
-        return self.static().alt
+    def controls(self) -> dict[str, object]:
+        found = {
+            "p": slider("p, drop rate", 0.5, 0, P_MAX, 0.01, tip="Share of units that each dropout drops"),
+            "depth": slider(
+                "Dropouts passed", 2, 1, DEPTH, 1, tip="Which layer to look at: the one after so many dropouts"
+            ),
+            "rule": choice("Switch rule", {words: name for name, words in RULES.items()}, "none"),
+        }
+        if len(self.probes) > 1:
+            found["net"] = choice("Net", {name: name for name in self.probes}, next(iter(self.probes)))
+        return found
 
-    __repr__ = __str__
-
-    def widget(self):
-        """The ipywidgets form, or None without ipywidgets."""
-        try:
-            import ipywidgets
-        except ImportError:
-            return None
-        label = {"description_width": "9.5em"}
-        wide = ipywidgets.Layout(width="36em", max_width="100%")
-        p = ipywidgets.FloatSlider(
-            value=0.5,
-            min=0,
-            max=P_MAX,
-            step=0.01,
-            description="p, drop rate",
-            style=label,
-            layout=wide,
-            description_tooltip="Share of units that each dropout drops",
-        )
-        depth = ipywidgets.IntSlider(
-            value=2,
-            min=1,
-            max=DEPTH,
-            description="Dropouts passed",
-            style=label,
-            layout=wide,
-            description_tooltip="Which layer to look at: the one after so many dropouts",
-        )
-        # not a drop-down list: JupyterLab takes its arrow keys away; here Tab moves and Space chooses
-        options = [(words, name) for name, words in RULES.items()]
-        rule = ipywidgets.RadioButtons(
-            options=options, value="none", description="Switch rule", style=label, layout=wide
-        )
-        net = ipywidgets.RadioButtons(options=list(self.probes), description="Net", style=label, layout=wide)
-        picture, goal = ipywidgets.HTML(), ipywidgets.HTML()
-        found = False
-
-        def update(_change=None) -> None:
-            nonlocal found
-            signal = self.probes[net.value].measure(p.value, depth.value, rule.value)
-            picture.value = _draw(signal)
-            now = net.index == 0 and _on_goal(signal)  # the goal is set for the first net
-            if now or not found or not goal.value:
-                edge = COLOURS[2] if now else TRAINING
-                goal.value = _panel(_goal(signal, net.options[0], reached=now), edge)
-            found = found or now
-
-        for control in (p, depth, rule, net):
-            control.observe(update, names="value")
-        update()
-        caption = ipywidgets.HTML(f'<div style="max-width:46em;line-height:1.4">{escape(CAPTION)}</div>')
-        controls = [p, depth, rule] + [net] * (len(self.probes) > 1)
-        return ipywidgets.VBox([goal, *controls, picture, caption])
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
-        static = self.static()
-        bundle: dict[str, object] = {"text/plain": static.alt, "text/html": static.html()}
-        if (form := self.widget()) is not None:
-            # the form's own text/plain is "VBox(...)": keep ours
-            view = "application/vnd.jupyter.widget-view+json"
-            bundle[view] = form._repr_mimebundle_()[view]
-        return bundle
-
-
-def _panel(words: str, edge: str) -> str:
-    return (
-        f'<div role="status" style="border-left:4px solid {edge};padding:0.3em 0.8em;max-width:46em;line-height:1.45;'
-        f'color:var(--jp-ui-font-color1,inherit)">{escape(words)}</div>'
-    )
+    def view(self, p: float, depth: int, rule: str, net: str | None = None) -> View:
+        first = next(iter(self.probes))  # the net for which the goal is set
+        signal = self.probes[net or first].measure(p, depth, rule)
+        reached = net in (None, first) and _on_goal(signal)
+        return View(_draw(signal), _goal(signal, first, reached=reached), reached)
