@@ -158,7 +158,9 @@ def learns(series: Series, arm: str, scale: float, name: str) -> bool:
 
 
 def told(scales: list[float]) -> str:
-    return f"{min(scales):g} to {max(scales):g}" if len(scales) > 1 else f"{scales[0]:g}"
+    return (
+        f"{min(scales):g} to {max(scales):g}" if len(scales) > 1 else ", ".join(f"only {s:g}" for s in scales) or "none"
+    )
 
 
 def decide_scale(measured):
