@@ -67,9 +67,12 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # probabilities; guessing evenly among ten classes costs $\log 10 = 2.3$. The **gradient** says how the loss changes with
 # each weight. **Training** takes a small **batch** of examples, moves each weight a little against its gradient, and goes
 # on with the next batch; how far it moves is the **learning rate** (this plain rule is called **SGD**; others, such as
-# **Adam**, adapt the step to each weight). One pass over all examples is an **epoch**. Examples on which the net has never
-# trained are the **validation** and the **test** set; a net that knows its training examples by heart and fails on those
-# **overfits**, and what keeps it from that **regularizes** it.
+# **Adam**, adapt the step to each weight). One pass over all examples is an **epoch**. Examples on which the net has
+# never trained are the **validation** and the **test** set; a net that knows its training examples by heart and fails on
+# those **overfits**, and what keeps it from that **regularizes** it. Once training is over, the net is put to use:
+# *test*, *evaluation*, *inference* and *prediction* all name that second phase. To **fine-tune** is to go on training a
+# trained net on other data; a part kept as it is, is **frozen**, often all layers but the last. Those are then
+# called the **trunk**, the last one the **head**.
 #
 # The gradient is computed from the last layer backward, layer by layer, each multiplying what it gets. Where the factors
 # are below 1 it **vanishes** on the way to the first layers; where they are above, it **explodes**. A sigmoid whose $z$ is
@@ -134,8 +137,9 @@ plots.histograms(
 # on the model and all modules inside, `model.eval()` clears it. `nn.Sequential(a, b, c)` puts layers in a row,
 # `model.modules()` lists a model and all modules inside, and `isinstance(module, nn.BatchNorm1d)` says what kind one is.
 #
-# A **convolutional** layer (**conv**) slides small **filters** over a picture. Each filter makes one **feature map**, itself
-# a picture, of shape `(H, W)`; for a batch the shape is `(N, C, H, W)`: $N$ examples, $C$ maps, also called **channels**.
+# A **convolutional** layer (**conv**) slides small **filters** over a picture. Each filter makes one **feature map**,
+# itself a picture, of shape `(H, W)`; for a batch the shape is `(N, C, H, W)`: $N$ examples, $C$ maps, also called
+# **channels**.
 #
 # The pictures are 5,000 handwritten digits (`mnist5k`), emoji in eight classes by three artists (`emoji8`) and silhouettes
 # of animals (`animalshape`). All come with the course.
@@ -193,9 +197,10 @@ plots.history(
 )
 
 # %% [markdown]
-# What goes on inside? The figure sends digits through eight ReLU layers with random weights, and shows what enters each
-# activation. Scale the weights, shift everything, make the batch smaller, and reach the goal that the figure sets you. (The
-# **running statistics** are means and variances collected over many batches; more on them soon.)
+# What goes on inside? The figure sends digits through eight ReLU layers with random weights (drawn with variance 2 over
+# the number of inputs, the usual start for ReLU, named after **He**; lesson 2), and shows what enters each activation.
+# Scale the weights, shift everything, make the batch smaller, and reach the goal that the figure sets you. (The **running
+# statistics** are means and variances collected over many batches; more on them soon.)
 
 # %% role="demo"
 NormFigure(digits.train.images)
@@ -206,15 +211,15 @@ NormFigure(digits.train.images)
 # Batch norm takes two numbers out of every unit: where its values lie, and how widely they spread. Shift all $x$ by a
 # constant, or multiply them by a positive one, and $\hat x$ is the same. Three things follow.
 #
-# **No layer can starve or flood the next.** Whatever the weights before it, $\hat x$ has mean 0 and spread 1 over the batch.
-# In the figure the blue curve stays at 1 while the orange one vanishes or explodes. For a sigmoid that means: most values
-# stay where it is steep.
+# **No layer can starve or flood the next.** Whatever the weights before it, $\hat x$ has mean 0 and spread 1 over the
+# batch. In the figure the blue curve stays at 1 while the orange one vanishes or explodes. For a sigmoid that means: most
+# values stay where it is steep.
 #
-# **$\gamma$ and $\beta$ give back what was taken**, and that is no contradiction. A sigmoid that only ever sees values around
-# 0 is nearly a straight line; a layer may well need values further out. Before, mean and spread hung on all the weights of
-# all the layers below, and changed whenever any of these did. Now they are two numbers of the unit's own, $\beta$ and
-# $\gamma$, which the gradient reaches directly. With $\gamma = \sigma$ and $\beta = \mu$ everything would be undone, if that
-# were best.
+# **$\gamma$ and $\beta$ give back what was taken**, and that is no contradiction. A sigmoid that only ever sees values
+# around 0 is nearly a straight line; a layer may well need values further out. Before, mean and spread hung on all the
+# weights of all the layers below, and changed whenever any of these did. Now they are two numbers of the unit's own,
+# $\beta$ and $\gamma$, which the gradient reaches directly. With $\gamma = \sigma$ and $\beta = \mu$ everything would be
+# undone, if that were best.
 #
 # **A bias before a batch norm does nothing.** It shifts all $x$ alike, and is taken out again. $\beta$ does its work.
 
@@ -269,8 +274,8 @@ reveal("batch_of_two", "ones" if share_of_ones > 0.9 else "free")
 # %% [markdown]
 # ### 2. Backward, by hand
 #
-# PyTorch has just found the gradient for you. To see what it does, find it yourself. Call `grad` the gradient of the loss at
-# the output $y$, and $g = \gamma \cdot \text{grad}$ that at $\hat x$. For one unit:
+# PyTorch has just found the gradient for you. To see what it does, find it yourself. Call `grad` the gradient of the loss
+# at the output $y$, and $g = \gamma \cdot \text{grad}$ that at $\hat x$. For one unit:
 #
 # - $y_i = \gamma \hat x_i + \beta$, with the same $\gamma$ and $\beta$ for all examples, so what each example has to say adds
 #   up: $d\beta = \sum_i \text{grad}_i$ and $d\gamma = \sum_i \text{grad}_i\, \hat x_i$.
@@ -358,9 +363,9 @@ Markdown(
 reveal("gradient_of_larger_weights", times)
 
 # %% [markdown]
-# So the angle by which an SGD step turns the weights goes with $1/\alpha^2$. Large initial weights do no harm to the signal
-# under batch norm, but they **stiffen** the layer: at ten times the scale it turns a hundred times more slowly. Keep that in
-# mind for card B4.
+# So the angle by which an SGD step turns the weights goes with $1/\alpha^2$. Large initial weights do no harm to the
+# signal under batch norm, but they **stiffen** the layer: at ten times the scale it turns a hundred times more slowly.
+# Keep that in mind for card B4.
 #
 # ## What to do at test
 #
@@ -538,7 +543,7 @@ rows = {
 shown = torch.cat(
     [(rows[name] - (0 if name == "as they are" else -2)) / (1 if name == "as they are" else 4) for name in rows]
 )
-brightness = {name: x.mean((1, 2, 3)) for name, x in rows.items()}
+brightness = {name: round(float(x[2].mean()), 2) + 0.0 for name, x in rows.items()}
 plots.grid(
     shown.clamp(0, 1).permute(0, 2, 3, 1).numpy(),
     [name if i == 0 else "" for name in rows for i in range(4)],
@@ -546,8 +551,8 @@ plots.grid(
     alt="Four emoji, two of them darkened, and the same after batch, instance and layer norm. After batch norm the dark ones "
     "are still darker; after the two others they are not.",
     caption="Four emoji, two of them darkened (values −2 to 2 shown from black to white). Mean brightness of the third after "
-    f"batch norm {float(brightness['batch'][2]):.2f}, after instance norm {float(brightness['instance'][2]):.2f}, after layer "
-    f"norm {float(brightness['layer'][2]):.2f}: only batch norm lets you see that it is darker than the others.",
+    f"batch norm {brightness['batch']:.2f}, after instance norm {brightness['instance']:.2f}, after layer "
+    f"norm {brightness['layer']:.2f}: only batch norm lets you see that it is darker than the others.",
 )
 
 # %% [markdown]
@@ -590,10 +595,22 @@ check("batch_norm.fold", fold)
 # > `Convolution2D(32, 3, 3)` → `BatchNormalization()` → `PReLU()` → `MaxPooling2D((2, 2))` → `Flatten()` → `Dense(256)` →
 # > `BatchNormalization()` → `PReLU()` → `Dropout(0.5)` → `Dense(nb_output)` → `softmax`
 #
-# What each piece learns, what it keeps (running means and variances), and how large its output is:
+# What each piece learns (*parameters*), how large a patch of the picture one of its numbers depends on (*sees*), and what
+# it costs: multiplications, the bytes of its output for one face, and the bytes that training has to keep for the
+# gradient.
 
 # %% role="demo"
 accounts.account(expression_net(), (3, 48, 48))
+
+# %% role="demo"
+kept = {
+    layer.name: layer.statistics for layer in accounts.account(expression_net(), (3, 48, 48)).layers if layer.statistics
+}
+Markdown(
+    "Running means and variances, which are kept and not learned: "
+    + ", ".join(f"{count} in {name}" for name, count in kept.items())
+    + "."
+)
 
 # %% [markdown]
 # - **conv**: 32 filters of 3 × 3 pixels in three colours, the same at all places. Few numbers, most of the arithmetic.
@@ -849,9 +866,10 @@ check("batch_norm.keras_transfer", to_keras_norm)
 # %% [markdown]
 # ### 10. What `training` and `trainable` change
 #
-# `training` belongs to a **call**, `trainable` to a **layer**. Write `run_norm(model, x, situation)`. The model's layers are
-# called `dense`, `norm` (a batch norm), `dropout` and `head` (`model.layers`, `layer.name`, `model.get_layer("norm")`).
-# Set `trainable` of the layers for the training to come, make **one** call of the model, and return its output:
+# `training` belongs to a **call**, `trainable` to a **layer**. Write `run_norm(model, x, situation)`. The model's layers
+# are called `dense`, `norm` (a batch norm), `dropout` and `head` (`model.layers`, `layer.name`,
+# `model.get_layer("norm")`). Set `trainable` of the layers for the training to come, make **one** call of the model, and
+# return its output:
 #
 # - `"train"`: everything learns, as from the start;
 # - `"predict"`: a prediction; nothing random, no statistics moved;
@@ -915,9 +933,9 @@ Markdown(
 
 # %% [markdown]
 # Write `answer_one_by_one(model, images)`: the logits, of shape `(N, classes)`, each picture fed alone, as
-# `model(image[None])`. The answer for a picture must not depend on what came before or comes with it. The model comes in any
-# mode, its modules perhaps in different ones; leave each as you found it, and leave the running statistics alone. Build no
-# graph.
+# `model(image[None])`. The answer for a picture must not depend on what came before or comes with it. The model comes in
+# any mode, its modules perhaps in different ones; leave each as you found it, and leave the running statistics alone.
+# Build no graph.
 
 
 # %% exercise="batch_norm.clinic_one_by_one" role="solution"
@@ -939,8 +957,8 @@ def answer_one_by_one(model, images):
 check("batch_norm.clinic_one_by_one", answer_one_by_one)
 
 # %% [markdown]
-# In a conv net without batch norm of rows there is no error to warn you: a map has many pixels, and one picture is normalized
-# by its own. Card B7 has the price; the prediction is held against it.
+# In a conv net without batch norm of rows there is no error to warn you: a map has many pixels, and one picture is
+# normalized by its own. Card B7 has the price; the prediction is held against it.
 
 # %% role="demo"
 reveal("alone_without_eval", claims.load("B7").interval.mean)
@@ -994,10 +1012,10 @@ Markdown(
 )
 
 # %% [markdown]
-# Write `freeze_norms(model)`, which makes every `nn.BatchNorm1d` and `nn.BatchNorm2d` in the model stand still for good, and
-# returns the model. It must survive anybody's training loop, which calls `model.train()` at the start of each epoch and
-# `model.eval()` at its end, and hands all parameters to its optimizer. In training too the batch norms normalize by their
-# running statistics; weight, bias and statistics stay as they are. All else, dropout included, goes on as usual.
+# Write `freeze_norms(model)`, which makes every `nn.BatchNorm1d` and `nn.BatchNorm2d` in the model stand still for good,
+# and returns the model. It must survive anybody's training loop, which calls `model.train()` at the start of each epoch
+# and `model.eval()` at its end, and hands all parameters to its optimizer. In training too the batch norms normalize by
+# their running statistics; weight, bias and statistics stay as they are. All else, dropout included, goes on as usual.
 #
 # (`model.train()` does one thing: it calls `train(mode)` on each module inside. A module may decline; you can give an
 # object a method of its own, as in `module.train = lambda mode=True, module=module: module`.)
@@ -1023,8 +1041,8 @@ check("batch_norm.clinic_frozen", freeze_norms)
 # ## Evidence
 #
 # What people promise of batch norm, each put to the test on real images, with at least five seeds. Where methods compete
-# each was tuned with the same budget. *Does not hold* means that the rule written on the card was not met, in small nets and
-# short training; read the rule. `course evidence B4` in a terminal measures one again on your own machine.
+# each was tuned with the same budget. *Does not hold* means that the rule written on the card was not met, in small nets
+# and short training; read the rule. `course evidence B4` in a terminal measures one again on your own machine.
 #
 # **The operation.** B1 holds the formulas against both frameworks.
 
@@ -1032,10 +1050,10 @@ check("batch_norm.clinic_frozen", freeze_norms)
 claims.evidence("B1")
 
 # %% [markdown]
-# **Vanishing gradients and initialization.** B3 takes the net of ten layers. Look at both activations: tanh, started well,
-# has no vanishing gradient to cure. B4 multiplies all initial weights by a hundredth up to a hundred. Look at the right end:
-# the signal is fine there, and still nothing is learned. You know why: at $\alpha$ times the scale the weights turn
-# $\alpha^2$ times more slowly. Tuning the rate for it does not help much, since the last layer, which no batch norm
+# **Vanishing gradients and initialization.** B3 takes the net of ten layers. Look at both activations: tanh, started
+# well, has no vanishing gradient to cure. B4 multiplies all initial weights by a hundredth up to a hundred. Look at the
+# right end: the signal is fine there, and still nothing is learned. You know why: at $\alpha$ times the scale the weights
+# turn $\alpha^2$ times more slowly. Tuning the rate for it does not help much, since the last layer, which no batch norm
 # follows, wants another rate than the stiff ones.
 
 # %% role="demo"
@@ -1082,23 +1100,24 @@ claims.evidence("B8")
 #
 # ### 13. In your own words
 #
-# A colleague writes: "My net calls this picture a cat when it comes alone, and a dog when it comes in a batch with others. I
-# use `torch.no_grad()`. And after a day of predictions it is worse than in the morning, although nobody has trained it."
-# Explain both to them, what to change, how to repair the net, and how they can check that you are right. Ten sentences are
-# enough. In a class a teacher reads this one; on your own, write it first, and then open what a teacher would look for, below.
+# A colleague writes: "My net calls this picture a cat when it comes alone, and a dog when it comes in a batch with
+# others. I use `torch.no_grad()`. And after a day of predictions it is worse than in the morning, although nobody has
+# trained it." Explain both to them, what to change, how to repair the net, and how they can check that you are right. Ten
+# sentences are enough. In a class a teacher reads this one; on your own, write it first, and then open what a teacher
+# would look for, below.
 
 # %% [markdown] exercise="batch_norm.explain" role="explain"
 # ### BEGIN SOLUTION
-# The model is still in training mode. There batch norm normalizes by the mean and variance of the batch that it is given, so
-# the same picture is shifted and scaled by its company: alone by its own pixels, in a batch by the others too. That is meant
-# for training. For predictions batch norm has running statistics, averages collected while it trained, which are the same for
-# everybody.
+# The model is still in training mode. There batch norm normalizes by the mean and variance of the batch that it is given,
+# so the same picture is shifted and scaled by its company: alone by its own pixels, in a batch by the others too. That is
+# meant for training. For predictions batch norm has running statistics, averages collected while it trained, which are
+# the same for everybody.
 #
-# Call `model.eval()` before predicting (in Keras: `predict`, or `training=False`), and `model.train()` before training on.
-# `torch.no_grad()` only switches off the recording for gradients; it does not change the mode. That is also why the net got
-# worse: every call in training mode has mixed the day's batches into the running statistics. No weight has changed. Load
-# the saved model again, which has the old statistics among its buffers, or, without one, run the training data through it in
-# training mode, without training, until they are right again.
+# Call `model.eval()` before predicting (in Keras: `predict`, or `training=False`), and `model.train()` before training
+# on. `torch.no_grad()` only switches off the recording for gradients; it does not change the mode. That is also why the
+# net got worse: every call in training mode has mixed the day's batches into the running statistics. No weight has
+# changed. Load the saved model again, which has the old statistics among its buffers, or, without one, run the training
+# data through it in training mode, without training, until they are right again.
 #
 # To check: feed the picture alone and in two different batches. In evaluation all three answers agree up to rounding, and
 # `running_mean` is the same before and after; in training mode neither is so.
