@@ -238,7 +238,7 @@ class NormFigure(Interactive):
         return {
             "scale": slider("Weights times", 0.5, *SCALES, 0.01, tip="He's initialization times this"),
             "shift": slider("Shift", 0.0, *SHIFTS, 0.1, tip="Added to every pre-activation", format=".1f"),
-            "batch": slider("Batch of 2ᵏ, k", 6, *EXPONENTS, 1, tip="How many images share their statistics: 2, 4, 8 … 256"),
+            "batch": slider("Batch of 2ᵏ, k", 6, *EXPONENTS, 1, tip="How many images share their statistics: 2 to 256"),
             "layer": slider("Layer shown left", 4, 1, DEPTH, 1),
         }
 
