@@ -843,13 +843,16 @@ reveal(
 # last. Return a `keras.layers.BatchNormalization`, built for that shape (`layer.build(input_shape)`), that gives the same
 # outputs in inference and moves its mean as the PyTorch layer would. Its arguments are `momentum`, `epsilon`, `center`
 # (is there a $\beta$?) and `scale` (is there a $\gamma$?); `layer.set_weights([...])` takes numpy arrays, in the order
-# $\gamma$, $\beta$, mean, variance, as far as they exist. (That Keras keeps the biased variance can't be changed.)
+# $\gamma$, $\beta$, mean, variance, as far as they exist. (That Keras keeps the biased variance can't be
+# changed.) `import keras` inside the function.
 
 
 # %% exercise="batch_norm.keras_transfer" role="solution"
 def to_keras_norm(norm, input_shape):
     """A Keras BatchNormalization, built for input_shape, that does what the PyTorch layer does."""
     ### BEGIN SOLUTION
+    import keras
+
     layer = keras.layers.BatchNormalization(
         momentum=1 - norm.momentum, epsilon=norm.eps, center=norm.affine, scale=norm.affine
     )
