@@ -85,9 +85,9 @@ def decide_vanishing(measured):
     elif both or helped or lower:
         verdict = HOLDS_WHEN
         condition = (
-            f"the gradient at the first layer is more than doubled only with {' and '.join(helped) or 'neither'}"
+            f"the activation is {' or '.join(both) or 'neither'}: the first layer's gradient is more than doubled "
         )
-        condition += f", the training loss lower with {' and '.join(lower) or 'neither'}"
+        condition += f"with {' and '.join(helped) or 'neither'}, the loss lower with {' and '.join(lower) or 'neither'}"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     ratio = {(label, arm): float(gradient.values(f"{label}, {arm}", 1).mean()) for label in SATURATING for arm in NORMS}
@@ -158,9 +158,7 @@ def learns(series: Series, arm: str, scale: float, name: str) -> bool:
 
 
 def told(scales: list[float]) -> str:
-    return (
-        f"{min(scales):g} to {max(scales):g}" if len(scales) > 1 else ", ".join(f"only {s:g}" for s in scales) or "none"
-    )
+    return f"{min(scales):g} to {max(scales):g}" if len(scales) > 1 else ", ".join(f"{s:g}" for s in scales) or "no"
 
 
 def decide_scale(measured):
@@ -180,9 +178,8 @@ def decide_scale(measured):
         verdict, condition = HOLDS, ""
     elif len(kept[WITH]) > len(kept[WITHOUT]):
         verdict = HOLDS_WHEN
-        condition = (
-            f"the initial weights are {told(kept[WITH])} times He's; without batch norm {told(kept[WITHOUT])} times"
-        )
+        condition = f"the initial weights are {told(kept[WITH])} times He's; without batch norm it learns at "
+        condition += f"{told(kept[WITHOUT])} times only"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     first = measured.series[0]
@@ -235,7 +232,7 @@ def measure_rate(seeds):
             at_target = torch.where(reached.any(0), (reached.int().argmax(0) + 1.0) * EVERY, 2.0 * STEPS)
             best = int(at_target.mean(1).argmin())
             steps[arm] = [at_target[best].tolist()]
-            learned = curve[-1] < CHANCE[name] / 2
+            learned = curve[-1] < 0.5 * math.log(data.classes)
             largest = torch.where(learned, torch.tensor(LRS).view(-1, 1), 0.0).amax(0).clamp(min=LRS[0])
             usable[arm] = [largest.double().tolist()]
         series.append(Series(f"training loss after {STEPS} steps, {name}", "nats", loss, "learning rate", LRS))
