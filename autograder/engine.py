@@ -45,6 +45,12 @@ CONNECT = 10  # seconds to reach a scheduler
 START = 120  # and for workers of our own to start, beyond that
 LOOK = 2  # seconds between two counts of a cluster's workers
 TICK = 0.25  # seconds between two looks at what has come back
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.http.routes": [],
+    # Dask keeps as many of the last messages of every connection for debugging: a class, each task some 400 kB
+    "distributed.admin.low-level-log-length": 10,
+}
 
 
 class EngineError(CourseError):
@@ -246,8 +252,7 @@ class _Pool:
             address: Any = self.where.scheduler
             if not address:
                 count = self.where.workers or _cores()
-                quiet = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.http.routes": []}
-                with dask.config.set(quiet):
+                with dask.config.set(SETTINGS):
                     # A key of this run's own: on a loopback port without it, anyone on this machine could run code.
                     address = self._cluster = LocalCluster(
                         n_workers=min(count, expected or count),
@@ -263,7 +268,8 @@ class _Pool:
                         preload=[__name__],  # `dask_setup` below
                     )
                 address.loop.add_callback(address.scheduler.http_server.stop)  # it is there without a dashboard too
-            self._client = Client(address, security=_security(self.where), timeout=CONNECT, set_as_default=False)
+            with dask.config.set(SETTINGS):
+                self._client = Client(address, security=_security(self.where), timeout=CONNECT, set_as_default=False)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on versions: tasks that can't be read there are told below

@@ -135,18 +135,20 @@ def page(text: str) -> str:
 def table() -> str:
     """A row of Markdown for each class that was measured."""
     rows = [
-        "| class | stock nbgrader graded | a submission, ours | stock nbgrader | throughput | "
+        "| class | stock nbgrader graded | a submission, ours | stock nbgrader | throughput | processor time | "
         "start / cells / probes / judge | again, all graded | cells compared, that differ | when, where |",
-        "|---|--:|--:|--:|--:|---|--:|---|---|",
+        "|---|--:|--:|--:|--:|--:|---|--:|---|---|",
     ]
     for path in sorted(RESULTS.glob("class-*.json"), key=lambda path: int(path.stem.split("-")[1])):
         got = json.loads(path.read_text())
         where = got["median seconds of a submission"]
         parts = " / ".join(f"{where[name]:.2f}" for name in ("start", "cells", "probes", "judge"))
         ours, stock = got["seconds"] / got["learners"], got["stock seconds"] / got["stock learners"]
+        used = got["processor seconds"] / got["learners"], got["stock processor seconds"] / got["stock learners"]
         rows.append(
             f"| {got['learners']} | {got['stock learners']} | {ours:.2f} s | {stock:.1f} s | "
-            f"**{got['throughput ratio']:.1f} times** | {parts} s | {got['seconds when all is graded']:.1f} s | "
+            f"**{got['throughput ratio']:.1f} times** | 1 : {used[1] / used[0]:.1f} | "
+            f"{parts} s | {got['seconds when all is graded']:.1f} s | "
             f"{got['cells compared']}, {got['cells that differ']} | {got['date']}, {got['machine']} |"
         )
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Measure kernels: start to first reply, shutdown, memory. `python tests/measure_kernels.py --runs 10`.
+"""Measure kernels: start to first reply, shutdown, memory of several. `python tests/measure_kernels.py --runs 10`.
 
 Prints the tables of docs/benchmarks.md: a kernel in the sandbox, forked warm and started cold, beside Jupyter's own.
 """
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ net.compile('adam', 'mse')
 net.fit(np.ones((256, 32)), np.ones((256, 10)), epochs=2, verbose=0)
 """
 MB = 2**20
+AT_ONCE = 4  # as many as a machine of four cores grades with
 
 
 async def stock() -> Any:
@@ -49,34 +50,42 @@ KERNELS: dict[str, Callable[[], Awaitable[Any]]] = {
 
 
 @asynccontextmanager
-async def after(start: Callable[[], Awaitable[Any]], code: str) -> AsyncIterator[Any]:
-    """A kernel, started just now, that has run `code`. Its manager."""
+async def client_of(start: Callable[[], Awaitable[Any]]) -> AsyncIterator[Any]:
+    """A client of a kernel that was started just now, and its manager."""
     manager = await start()
     client = manager.client()
     client.start_channels()
-    await client.wait_for_ready(timeout=120)
-    request = client.execute(code)
-    while (await client.get_shell_msg(timeout=120))["parent_header"].get("msg_id") != request:
-        pass
-    yield manager
+    yield client, manager
     client.stop_channels()
     await manager.shutdown_kernel(now=True)
 
 
-async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, float]:
-    """Seconds from the start of a kernel to the end of its first cell, and for its shutdown."""
+async def answered(client: Any, request: str) -> None:
+    while (await client.get_shell_msg(timeout=120))["parent_header"].get("msg_id") != request:
+        pass
+
+
+async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, float, float]:
+    """Seconds from the start of a kernel to its first reply , to the end of a first cell, and from there to its end."""
     began = time.perf_counter()
-    async with after(start, code):
-        answered = time.perf_counter()
-    return answered - began, time.perf_counter() - answered
+    async with client_of(start) as (client, _):
+        await answered(client, client.kernel_info())
+        replied = time.perf_counter() - began
+        await answered(client, client.execute(code))
+        ended = time.perf_counter()
+    return replied, ended - began, time.perf_counter() - ended
 
 
-async def memory(start: Callable[[], Awaitable[Any]], code: str) -> tuple[int, int]:
-    """Bytes of a kernel after `code`: its own, and with its share of what it has in common with others."""
-    async with after(start, code) as manager:
-        pid = manager.provisioner.pid
-        held = [sizes(process) for process in (pid, *children(pid))]
-    return sum(own for own, _ in held), sum(share for _, share in held)
+async def memory(start: Callable[[], Awaitable[Any]], code: str, kernels: int) -> tuple[float, float]:
+    """Bytes of a kernel after `code`, the mean of so many at once: its own, and with its share of the common pages."""
+    async with AsyncExitStack() as stack:
+        held = []
+        for _ in range(kernels):
+            client, manager = await stack.enter_async_context(client_of(start))
+            await answered(client, client.execute(code))
+            held.append(manager.provisioner.pid)
+        found = [sizes(process) for pid in held for process in (pid, *children(pid))]
+    return sum(own for own, _ in found) / kernels, sum(share for _, share in found) / kernels
 
 
 def children(pid: int) -> list[int]:
@@ -93,23 +102,25 @@ def sizes(pid: int) -> tuple[int, int]:
 async def measure(runs: int) -> None:
     await times(start_kernel, "1 + 1")  # the warm parent imports once for all
     print(f"{platform.machine()}, {os.cpu_count()} cores; median of {runs} runs. Measured {datetime.now():%Y-%m-%d}.\n")
-    print("| start to the end of a first cell, s |", *(f" `{code}` |" for code in FIRST), " shutdown |", sep="")
-    print("|---|" + "---|" * (len(FIRST) + 1))
-    taken: dict[str, list[list[tuple[float, float]]]] = {name: [[] for _ in FIRST] for name in KERNELS}
+    taken: dict[str, list[list[tuple[float, float, float]]]] = {name: [[] for _ in FIRST] for name in KERNELS}
     for _ in range(runs):  # in turn, so that a busy minute is everybody's
         for name, start in KERNELS.items():
             for seconds, code in zip(taken[name], FIRST, strict=True):
                 seconds.append(await times(start, code))
+    print("| from the start, ms | first reply |", *(f" end of `{code}` |" for code in FIRST), " shutdown |", sep="")
+    print("|---|" + "--:|" * (len(FIRST) + 2))
     for name, columns in taken.items():
-        first = [statistics.median(began for began, _ in column) for column in columns]
-        ended = statistics.median(ended for column in columns for _, ended in column)
-        print(f"| {name} |", *(f" {value:.2f} |" for value in (*first, ended)), sep="")
+        replied, gone = (statistics.median(once[i] for column in columns for once in column) for i in (0, 2))
+        first = [statistics.median(ended for _, ended, _ in column) for column in columns]
+        print(f"| {name} |", *(f" {1000 * value:.0f} |" for value in (replied, *first, gone)), sep="")
     print(
-        "\n| memory of one more kernel, MB (its own / with its share) | `1 + 1` | a small fit in Keras |\n|---|---|---|"
+        f"\n| memory of one of {AT_ONCE} kernels, MB | its own, `1 + 1` | with its share |"
+        " its own, a small fit in Keras | with its share |"
     )
+    print("|---|--:|--:|--:|--:|")
     for name, start in KERNELS.items():
-        cells = [await memory(start, code) for code in ("1 + 1", FIT)]
-        print(f"| {name} |", *(f" {own / MB:.0f} / {share / MB:.0f} |" for own, share in cells), sep="")
+        cells = [size for code in ("1 + 1", FIT) for size in await memory(start, code, AT_ONCE)]
+        print(f"| {name} |", *(f" {size / MB:.0f} |" for size in cells), sep="")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -184,6 +185,16 @@ def test_submissions_are_read_as_there_is_room_for_them(store: Store) -> None:
     for _ in engine.run(jobs(), store, fake.obey, where=TWO):
         told += 1
     assert told == 60 and max(ahead) <= 2 * engine.AHEAD + 2
+
+
+def test_a_task_is_let_go_when_it_is_done(store: Store) -> None:
+    """Else the memory of the command grows with the class: Dask keeps its last 1,000 messages, unless told not to."""
+    jobs, alive = ((str(i), fake.task(f"ok;{i}")) for i in range(90)), 0
+    for count, _ in enumerate(engine.run(jobs, store, fake.obey, where=TWO), 1):
+        if count == 90:
+            gc.collect()
+            alive = sum(type(thing) is Task for thing in gc.get_objects())
+    assert 0 < alive < 60, alive
 
 
 def test_what_comes_back_is_stored_while_the_caller_is_busy(store: Store) -> None:
