@@ -146,7 +146,6 @@ def measure_scale(seeds):
                 loss,
                 "scale of the initial weights (He = 1)",
                 SCALES,
-                identical="a rate tuned at each scale may be the one for all",
             )
         )
     return Measured(series=tuple(series))

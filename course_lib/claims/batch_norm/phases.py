@@ -37,16 +37,22 @@ def measure_phases(seeds):
                 changed[arm].append((100 * far).tolist())
         series.append(
             Series(
-                f"test error, {name}", "%", errors, "pictures in a batch", BATCHES,
-                identical="pictures alone are the same in any order",
+                f"test error, {name}",
+                "%",
+                errors,
+                "pictures in a batch",
+                BATCHES,
             )
-        )  # fmt: skip
+        )
         series.append(
             Series(
-                f"probability that moves to other classes, {name}", "%", changed, "pictures in a batch", BATCHES,
-                identical="pictures alone are the same in any order",
+                f"probability that moves to other classes, {name}",
+                "%",
+                changed,
+                "pictures in a batch",
+                BATCHES,
             )
-        )  # fmt: skip
+        )
     return Measured(series=tuple(series))
 
 
