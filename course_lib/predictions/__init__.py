@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 
-from course_lib.predictions import activations, cards, dropout, initialization, vanishing_gradients
+from course_lib.predictions import activations, batch_norm, cards, dropout, initialization, vanishing_gradients
 from course_lib.predictions.record import Choice, Prediction, PredictionError, Score
 from course_lib.predictions.store import Commitment, Store, data_dir
 
@@ -44,7 +44,11 @@ def register(*lessons: Iterable[Prediction]) -> dict[str, Prediction]:
 
 
 PREDICTIONS = register(
-    vanishing_gradients.PREDICTIONS, initialization.PREDICTIONS, activations.PREDICTIONS, dropout.PREDICTIONS
+    vanishing_gradients.PREDICTIONS,
+    initialization.PREDICTIONS,
+    activations.PREDICTIONS,
+    batch_norm.PREDICTIONS,
+    dropout.PREDICTIONS,
 )
 
 
