@@ -1011,8 +1011,9 @@ claims.evidence("I4")
 claims.evidence("I5")
 
 # %% [markdown]
-# **Filters, random or learned.** I6 was the question about edges. I7 begins with the first layers of a net that was trained on photographs, instead of
-# random numbers. The less alike the new pictures are, the less that should help: compare emoji with digits. Lesson 5 is about doing this well.
+# **Filters, random or learned.** I6 was the question about edges. I7 begins with the first three blocks of layers of a net that was trained on
+# photographs, instead of random numbers; everything trains on from there. Read it with I6 in mind: where random filters do nearly as well, there is
+# little to gain. What the *deeper* layers of a pretrained net are worth is the question of lesson 5.
 
 # %% role="demo"
 claims.evidence("I6")
@@ -1069,7 +1070,7 @@ Markdown(
 Markdown(
     "\n".join(
         f"- *{claims.load(id).statement}* **{claims.load(id).verdict}.** {claims.load(id).headline}"
-        for id in ("I1", "I3", "I6")
+        for id in ("I1", "I3", "I5", "I6", "I7")
     )
 )
 

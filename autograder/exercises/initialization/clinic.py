@@ -114,11 +114,12 @@ def zero_never_moves(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        twin.zero_grad()
         F.cross_entropy(twin(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())
@@ -131,11 +132,12 @@ def any_parameter_moves(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        twin.zero_grad()
         F.cross_entropy(twin(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())
@@ -149,11 +151,12 @@ def all_alike_or_fine(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        twin.zero_grad()
         F.cross_entropy(twin(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     alike = bool((weight - weight[0]).abs().max() < 1e-6)
     if (weight - model[0].weight).abs().max() < 1e-6:
@@ -165,12 +168,12 @@ def loss_falls(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
-        loss = F.cross_entropy(twin(x), y)
-        loss.backward()
-        rule.step()
+        twin.zero_grad()
+        F.cross_entropy(twin(x), y).backward()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())
@@ -181,11 +184,12 @@ def loss_falls(model, x, y):
 
 def callers_model_trained(model, x, y):
     before = model[0].weight.detach().clone()
-    rule = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        model.zero_grad()
         F.cross_entropy(model(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = model[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())
@@ -198,11 +202,12 @@ def verdicts_exchanged(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        twin.zero_grad()
         F.cross_entropy(twin(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())
@@ -216,11 +221,12 @@ def start_by_cdist(model, x, y):
     import copy
 
     twin = copy.deepcopy(model)
-    rule = torch.optim.SGD(twin.parameters(), lr=0.1)
     for _ in range(3):
-        rule.zero_grad()
+        twin.zero_grad()
         F.cross_entropy(twin(x), y).backward()
-        rule.step()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter -= 0.1 * parameter.grad
     weight = twin[0].weight.detach()
     gaps = torch.cdist(weight, weight, p=float("inf"), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
     different = int((gaps.tril(-1).sum(1) == 0).sum())

@@ -214,8 +214,8 @@ def small_net(classes: int, seed: int, *, learned: bool) -> nn.Module:
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
-    head = nn.Linear(pretrained.BLOCKS[BLOCK].out_channels, classes)
-    return nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    head = nn.Linear(pretrained.BLOCKS[BLOCK].out_channels * 4 * 4, classes)
+    return nn.Sequential(trunk, nn.AdaptiveAvgPool2d(4), nn.Flatten(), head)
 
 
 def fine_tune(name: str, seed: int, lr: float, *, learned: bool, score_on: str) -> list[float]:
