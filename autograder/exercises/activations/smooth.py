@@ -158,8 +158,8 @@ selu_constants_exercise = Exercise(
         Misconception(
             "quoted",
             quoted,
-            "You return the two numbers from the paper. They belong to a normal z of variance 1 alone, not to the values "
-            "and probabilities that you are given.",
+            "You return the two numbers from the paper. They belong to a normal z of variance 1 alone, not to the "
+            "values and probabilities that you are given.",
             "Compute α from the mean: the positive and the negative part must cancel.",
         ),
         Misconception(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from course_lib.claims.experiments import TUNING_SEEDS, Images
 from course_lib.ensembles import Member, Params, train_ensemble
 
-__all__ = ["ACTIVATIONS", "LABELS", "Dense", "Tuned", "hidden_outputs", "percent", "step_seconds", "tune"]
+__all__ = ["ACTIVATIONS", "LABELS", "Dense", "Tuned", "hidden_outputs", "step_seconds", "tune"]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -210,7 +210,3 @@ def step_seconds(
                 taken.append(time.perf_counter() - started)
             seconds[name].append(min(taken))
     return seconds
-
-
-def percent(values) -> list[float]:
-    return [100 * float(value) for value in values]
