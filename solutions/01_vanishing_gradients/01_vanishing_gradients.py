@@ -69,7 +69,7 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # gradient, and moves every weight a little against it: weight − **learning rate** × gradient. That is **SGD**, stochastic
 # gradient descent. Gradients are found from the last layer to the first, by the chain rule: **backpropagation**. The
 # **norm** of a gradient is its length, $\lVert g \rVert = \sqrt{\sum g_i^2}$: one number for how strongly the loss pulls
-# at a whole layer.
+# at a whole layer. Weights start at random; a **seed** fixes the draw, and what one seed shows is one draw.
 #
 # ### The PyTorch you need
 #
@@ -158,8 +158,8 @@ plots.series(
 # read. Nothing here is graded or sent anywhere.
 #
 # Three names occur that later lessons explain. **Glorot's** initialization draws the random weights in a size that is fitted
-# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread 1 over the batch, before the
-# activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
+# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread (standard deviation) 1 over the
+# batch, before the activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
 
 # %% role="demo"
 predict("first_layer_gradient")
@@ -784,7 +784,8 @@ Markdown(
 # - normalization layers between (`nn.BatchNorm1d(n)` brings each unit's $z$ to mean 0 and spread 1 over the batch; lesson 4
 #   is about it).
 #
-# Pass the layers of a list on to `nn.Sequential` with a star: `nn.Sequential(*layers)`.
+# Use modules for the activations, such as `nn.ReLU()`, and pass the layers of a list on to `nn.Sequential` with a star:
+# `nn.Sequential(*layers)`.
 
 
 # %% exercise="vanishing_gradients.clinic_depth" role="solution"
