@@ -990,11 +990,10 @@ Markdown(
 # - What was measured:
 
 # %% role="demo"
+settled = [claims.load(id) for id in ("V1", "V4", "V5")]
 Markdown(
     "\n".join(
-        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}{' ' + claims.load(id).condition if claims.load(id).condition else ''}.** "
-        f"{claims.load(id).headline}"
-        for id in ("V1", "V4", "V5")
+        f"- *{r.statement}* **{' '.join(filter(None, (r.verdict, r.condition)))}.** {r.headline}" for r in settled
     )
 )
 
