@@ -941,8 +941,9 @@ reveal("which_remedy_alone", min(single, key=single.get))
 
 # %% [markdown]
 # **And the price of depth.** A net that **overfits** knows its training examples by heart and fails on new ones; the gap
-# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its last figure too: a
-# larger gap need not be a larger error.
+# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its lower figures
+# before you believe the verdict: the gap grows only until the net is large enough to fit the training images at all, and a
+# larger gap goes with a *smaller* test error there.
 
 # %% role="demo"
 claims.evidence("V6")
