@@ -69,7 +69,7 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # gradient, and moves every weight a little against it: weight − **learning rate** × gradient. That is **SGD**, stochastic
 # gradient descent. Gradients are found from the last layer to the first, by the chain rule: **backpropagation**. The
 # **norm** of a gradient is its length, $\lVert g \rVert = \sqrt{\sum g_i^2}$: one number for how strongly the loss pulls
-# at a whole layer.
+# at a whole layer. Weights start at random; a **seed** fixes the draw, and what one seed shows is one draw.
 #
 # ### The PyTorch you need
 #
@@ -158,8 +158,8 @@ plots.series(
 # read. Nothing here is graded or sent anywhere.
 #
 # Three names occur that later lessons explain. **Glorot's** initialization draws the random weights in a size that is fitted
-# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread 1 over the batch, before the
-# activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
+# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread (standard deviation) 1 over the
+# batch, before the activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
 
 # %% role="demo"
 predict("first_layer_gradient")
@@ -784,7 +784,8 @@ Markdown(
 # - normalization layers between (`nn.BatchNorm1d(n)` brings each unit's $z$ to mean 0 and spread 1 over the batch; lesson 4
 #   is about it).
 #
-# Pass the layers of a list on to `nn.Sequential` with a star: `nn.Sequential(*layers)`.
+# Use modules for the activations, such as `nn.ReLU()`, and pass the layers of a list on to `nn.Sequential` with a star:
+# `nn.Sequential(*layers)`.
 
 
 # %% exercise="vanishing_gradients.clinic_depth" role="solution"
@@ -923,16 +924,26 @@ claims.evidence("V4")
 claims.evidence("V5")
 
 # %% role="demo"
+remedies = claims.load("V5").series[0]
+plots.arms(
+    {arm: by_set[0] for arm, by_set in remedies.arms.items()},
+    xlabel=f"test error on {remedies.x[0]} (%)",
+    alt="Test error of each arm: " + ", ".join(f"{arm} {remedies.mean(arm):.0f}%" for arm in remedies.arms),
+    caption="Card V5's nets: a dot for each seed, a bar from the lowest to the highest. The first row is the failing net, the "
+    "next six change one thing each, the last two change several.",
+)
+
+# %% role="demo"
 single = {
-    arm: claims.load("V5").series[0].mean(arm)
-    for arm in ("initialization", "activation", "batch norm", "faster optimizer", "larger rate")
+    arm: remedies.mean(arm) for arm in ("initialization", "activation", "batch norm", "faster optimizer", "larger rate")
 }
 reveal("which_remedy_alone", min(single, key=single.get))
 
 # %% [markdown]
 # **And the price of depth.** A net that **overfits** knows its training examples by heart and fails on new ones; the gap
-# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its last figure too: a
-# larger gap need not be a larger error.
+# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its lower figures
+# before you believe the verdict: the gap grows only until the net is large enough to fit the training images at all, and a
+# larger gap goes with a *smaller* test error there.
 
 # %% role="demo"
 claims.evidence("V6")
@@ -989,11 +1000,10 @@ Markdown(
 # - What was measured:
 
 # %% role="demo"
+settled = [claims.load(id) for id in ("V1", "V4", "V5")]
 Markdown(
     "\n".join(
-        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}{' ' + claims.load(id).condition if claims.load(id).condition else ''}.** "
-        f"{claims.load(id).headline}"
-        for id in ("V1", "V4", "V5")
+        f"- *{r.statement}* **{' '.join(filter(None, (r.verdict, r.condition)))}.** {r.headline}" for r in settled
     )
 )
 

@@ -12,7 +12,7 @@ from .backward import LESSON
 
 
 def depth_cases(seed):
-    """Twenty layers that are trained for 60 steps; other depths and widths, whose gradients at the start are read."""
+    """Depths, widths and sizes whose gradients at the start are read; at last a net that is trained for 60 steps."""
     rng = np.random.default_rng(seed)
 
     def case(name, hidden, width, trained=False, inputs=12, classes=4):
@@ -30,12 +30,12 @@ def depth_cases(seed):
             },
         )
 
-    yield case("20 layers of 24 units, trained", 19, 24, trained=True)
-    yield case("20 layers of 32 units, trained", 19, 32, trained=True)
     yield case("20 layers of 24 units", 19, 24)
     yield case("30 layers of 24 units", 29, 24)
     yield case("10 layers of 40 units", 9, 40)
-    yield case("20 layers of 24 units, another draw", 19, 24)
+    yield case("20 layers of 32 units", 19, 32)
+    yield case("5 inputs, 3 classes", 19, 24, inputs=5, classes=3)
+    yield case("20 layers of 24 units, trained", 19, 24, trained=True)  # last: a wrong answer is mostly known before
 
 
 def depth_probe(candidate, case):
@@ -70,7 +70,11 @@ def depth_probe(candidate, case):
         if any(isinstance(m, normalizing) for m in leaves):
             changes.append("normalization")
         weights = [layer.weight for layer in dense]
+        called = []
+        hooks = [m.register_forward_hook(lambda m, args, out: called.append(m)) for m in leaves]
         loss = F.cross_entropy(model(x), labels)
+        for hook in hooks:
+            hook.remove()
         if weights and loss.requires_grad:
             grads = torch.autograd.grad(loss, weights, allow_unused=True)
             norms = [0.0 if g is None else float(g.norm()) for g in grads]
@@ -88,13 +92,8 @@ def depth_probe(candidate, case):
                 loss.backward()
                 optimizer.step()
             learns = float((model(x).argmax(1) == labels).float().mean()) > 0.9
-    kept = (
-        found == sizes
-        and bool(bends)
-        and len(set(map(id, dense))) == len(sizes) - 1
-        and bool(leaves)
-        and leaves[-1] is dense[-1]
-    )
+    ends = type(called[-1]).__name__ if called else "nothing"
+    kept = found == sizes and bool(bends) and ends == "Linear" and len(set(map(id, dense))) == len(dense)
     facts = {
         "layers as asked": kept,
         "gradient reaches the first layer": reaches,
@@ -102,8 +101,8 @@ def depth_probe(candidate, case):
     }
     if case["trained"]:
         facts["it learns"] = learns
-    well = all(facts.values())
-    return facts | {"seen": "nothing amiss" if well else "changed: " + (", ".join(changes) or "nothing")}
+    seen = f"changed: {', '.join(changes) or 'nothing'}; {len(dense)} dense layers; ends in {ends}"
+    return facts | {"seen": "nothing amiss" if all(facts.values()) else seen}
 
 
 def mended_net(sizes):
@@ -190,6 +189,16 @@ def activation_after_the_last(sizes):
     return nn.Sequential(*layers)
 
 
+def softmax_at_the_end(sizes):
+    layers = []
+    for i in range(len(sizes) - 1):
+        dense = nn.Linear(sizes[i], sizes[i + 1])
+        nn.init.kaiming_normal_(dense.weight, nonlinearity="relu")
+        nn.init.zeros_(dense.bias)
+        layers += [dense, nn.ReLU()]
+    return nn.Sequential(*layers[:-1], nn.Softmax(dim=1))
+
+
 def no_activation_left(sizes):
     layers = []
     for i in range(len(sizes) - 1):
@@ -221,9 +230,9 @@ def mended_by_selu(sizes):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1))
-            self.bend = nn.SELU()
-            self.out = self.layers.pop(-1)
+            self.layers = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 2))
+            self.out = nn.Linear(sizes[-2], sizes[-1])
+            self.bend = nn.SELU()  # made last, called between
             for layer in self.layers:
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
@@ -313,6 +322,13 @@ clinic_depth = Exercise(
             activation_after_the_last,
             "An activation follows the last layer. It cuts the logits: no class can get a negative one.",
             "Leave the last activation out.",
+        ),
+        Misconception(
+            "softmax_at_the_end",
+            softmax_at_the_end,
+            "A softmax follows the last layer. F.cross_entropy applies it itself: twice, it flattens the probabilities "
+            "and shrinks every gradient once more.",
+            "End with the dense layer, whose outputs are the logits.",
         ),
         Misconception(
             "no_activation_left",
