@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import os
 import signal
 import socket
 import sys
 import time
 import uuid
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -28,7 +31,7 @@ from autograder.provisioner.house import Bare, Box, House, NoBox, warm_house
 from autograder.provisioner.kernel import CHANNELS
 from autograder.sandbox import SandboxError, Walls
 
-__all__ = ["SandboxProvisioner", "start_kernel", "why_ended"]
+__all__ = ["SandboxProvisioner", "effort", "start_kernel", "why_ended"]
 
 ENDED_BY_US = "the grader ended it"
 _log = logging.getLogger(__name__)
@@ -210,6 +213,25 @@ async def start_kernel(walls: Walls = Walls(), *, warm: bool = True, unsafe: boo
         await manager.cleanup_resources()
         raise
     return manager
+
+
+def effort(manager: AsyncKernelManager) -> tuple[float, bool]:
+    """Processor seconds that a kernel has used, and whether it would use more if the machine let it: it is not asleep.
+
+    (infinity, False) where nobody can tell: on a system without /proc, or of a kernel that has ended.
+    """
+    used, willing = 0.0, False
+    processes = [manager.provisioner.pid]
+    try:
+        for pid in processes:
+            folder = Path(f"/proc/{pid}")
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            used += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and of children that have ended
+            willing = willing or fields[0] in "RD"
+            processes += map(int, (folder / "task" / str(pid) / "children").read_text().split())
+    except OSError:
+        return math.inf, False
+    return used, willing
 
 
 def why_ended(km: Any) -> str:

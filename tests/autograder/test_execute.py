@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import pytest
 import tiny_course as tiny
 
+from autograder import execute
 from autograder.evidence import DEFAULT_LIMITS, Limits, Ran, Task, pack, unpack
 from autograder.execute import check_notebook, judged_by_now, make_task, perform
 from autograder.exercise import CourseError
+from autograder.provisioner import effort, start_kernel
 from autograder.submission import NotebookError, Outcome
 
 RELEASE = tiny.released()
@@ -105,6 +109,36 @@ def test_an_answer_that_loops_when_it_is_called_costs_its_own_exercise_only() ->
     ran = ran_of(Limits(probe=1), double="def double(x):\n    while True:\n        pass")
     assert verdict(ran, "double")[1] == "Your answer was stopped: its cases may take 1 s together."
     assert verdict(ran, "square")[0] == 2.0
+
+
+@pytest.mark.parametrize(("willing", "points"), [(True, 3.0), (False, 0.0)])
+def test_a_busy_machine_costs_nobody_points_and_a_sleeping_answer_wins_no_time(
+    monkeypatch: pytest.MonkeyPatch, willing: bool, points: float
+) -> None:
+    """Limits count the kernel's own processor time, as long as it would run if it were let."""
+    monkeypatch.setattr(execute, "effort", lambda manager: (0.0, willing))
+    slow = "import time\nslept = []\ndef double(x):\n    slept or slept.append(time.sleep(3))\n    return x + x"
+    assert verdict(ran_of(Limits(probe=1), double=slow), "double")[0] == points
+
+
+def test_effort_is_what_the_kernel_has_worked_and_whether_it_works() -> None:
+    async def looks() -> list[tuple[float, bool]]:
+        manager = await start_kernel()
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready()
+        found = [effort(manager)]
+        client.execute("while True: pass")
+        while effort(manager)[0] < found[0][0] + 0.5:
+            await asyncio.sleep(0.1)
+        found.append(effort(manager))
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
+        return [*found, effort(manager)]
+
+    (rested, asleep), (worked, awake), gone = asyncio.run(looks())
+    assert worked > rested + 0.4 and awake and not asleep
+    assert gone == (math.inf, False)
 
 
 def test_a_loop_that_ignores_the_interrupt_is_killed() -> None:
