@@ -1093,7 +1093,8 @@ claims.evidence("B2")
 claims.evidence("B7")
 
 # %% [markdown]
-# **The net from the forum**, without each of its pieces:
+# **The net from the forum**, without each of its pieces. It keeps Keras's momentum of 0.99: after as few steps as here its
+# running statistics still lag behind, so part of what batch norm costs on the digits may be that and not the idea.
 
 # %% role="demo"
 claims.evidence("B8")

@@ -1,5 +1,7 @@
 """B1: the operation itself, number by number against PyTorch and Keras."""
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -77,15 +79,12 @@ def measure_operation(seeds):
         seen["PyTorch's variance against Keras's"] = relative(running[1], moving[1])
         for name, value in seen.items():
             found.setdefault(name, []).append(value)
-    learned, kept = (
-        sum(p.numel() for p in torch_layer.parameters()),
-        sum(b.numel() for name, b in torch_layer.named_buffers() if "running" in name),
-    )
-    rows = [
-        ("PyTorch", str(learned), str(kept)),
-        ("Keras", *(str(sum(int(np.prod(w.shape)) for w in group)) for group in
-                    (keras_layer.trainable_weights, keras_layer.non_trainable_weights))),
-    ]  # fmt: skip
+    running = [buffer for name, buffer in torch_layer.named_buffers() if "running" in name]
+    groups = {
+        "PyTorch": (list(torch_layer.parameters()), running),
+        "Keras": (keras_layer.trainable_weights, keras_layer.non_trainable_weights),
+    }
+    rows = [(where, *(str(sum(math.prod(w.shape) for w in group)) for group in both)) for where, both in groups.items()]
     return Measured(
         series=(
             Series("largest difference", "of the largest value", {name: [v] for name, v in found.items()}),
