@@ -430,12 +430,13 @@ check("activations.layer_means", layer_means)
 kinds = {"ReLU": nn.ReLU, "leaky ReLU": nn.LeakyReLU, "ELU": nn.ELU, "GELU": nn.GELU, "tanh": nn.Tanh}
 pictures = datasets.as_tensors(digits.valid.images[:500]).flatten(1)
 pictures = (pictures - pictures.mean()) / pictures.std()
-by_layer = {}
+by_layer, last = {}, {}
 for name, kind in kinds.items():
     torch.manual_seed(0)
     net = mlp(784, 10, depth=6, width=64, activation=kind, init=he)
-    statistics = diagnostics.layer_statistics(net, (pictures, valid_data[1][:500]))
-    by_layer[name] = [round(s.mean, 2) + 0.0 for s in statistics if s.dead is not None]  # + 0.0: no "-0.00"
+    statistics = [s for s in diagnostics.layer_statistics(net, (pictures, valid_data[1][:500])) if s.dead is not None]
+    by_layer[name] = [round(s.mean, 2) + 0.0 for s in statistics]  # + 0.0: no "-0.00"
+    last[name] = f"{by_layer[name][-1]:.2f} ± {statistics[-1].std:.2f}"
 plots.series(
     range(1, 7),
     by_layer,
@@ -444,9 +445,11 @@ plots.series(
     reference=0,
     alt="Mean output by layer in untrained nets. In the last: "
     + ", ".join(f"{name} {values[-1]:.2f}" for name, values in by_layer.items()),
-    caption="Mean output of each hidden layer before training, the same weights (He) for all. In the last layer: "
-    + ", ".join(f"{name} {values[-1]:.2f}" for name, values in by_layer.items())
-    + ". Card A5 measures it after training too, over several seeds.",
+    caption="Mean output of each hidden layer before training, the same weights (He) for all. In the last layer, ± the "
+    "standard deviation of the outputs: "
+    + ", ".join(f"{name} {words}" for name, words in last.items())
+    + ". How much a mean weighs depends on that deviation: compare by the constant share. Card A5 measures both, after "
+    "training too, over several seeds.",
 )
 
 # %% [markdown]
@@ -1078,7 +1081,9 @@ Markdown(
 # %% role="demo"
 Markdown(
     "\n".join(
-        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}.** {claims.load(id).headline}"
+        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}"
+        + (f"**, namely when {claims.load(id).condition}. " if claims.load(id).condition else ".** ")
+        + claims.load(id).headline
         for id in ("A2", "A4", "A6")
     )
 )
