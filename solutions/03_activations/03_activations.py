@@ -61,47 +61,52 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # regression, once for each of its **units**; $W$ are its **weights** and $b$ its **biases**. An **activation** $f$ then
 # bends each $z$ by itself, and $h = f(z)$ is the next layer's $x$. What goes in, $z$, is the **pre-activation**. Layers
 # between the input and the last are **hidden**. The numbers of the last layer are the **logits**, one for each class;
-# **softmax** turns them into probabilities that sum to 1. The **loss** (here cross-entropy, $-\log$ of the right class's
-# probability, in **nats**) is small where the right class is likely.
+# **softmax** turns them into probabilities that sum to 1: $e^{z_c} / \sum_j e^{z_j}$ for class $c$. The **loss** (here
+# **cross-entropy**, $-\log$ of the right class's probability) is small where the right class is likely. Being a natural
+# logarithm, it is given in **nats**; guessing evenly among ten classes costs $\log 10 = 2.3$.
 #
 # **Training** moves weights and biases a little, step by step, so that the loss falls; each step looks at a small **batch**
 # of examples, and an **epoch** is once through all of them. How the loss changes with each
 # number is its **gradient**; a step goes against it, times the **learning rate**. The gradient of a weight is found
 # backward through the net, and on its way it is multiplied by the **slope** $f'(z)$ of every activation that it passes.
-# That is why this lesson is about slopes as much as about values.
+# That is why this lesson is about slopes as much as about values. What a net is worth, its **accuracy** (the share it gets
+# right) or its **error** (the rest), is measured on **validation** and **test** images, on which it never trains.
 #
-# **Initialization** is how the weights are drawn before training. **He**'s has the variance $2/n$ for a unit with $n$
-# inputs and goes with ReLU, **Glorot**'s suits tanh and the logistic function, **LeCun**'s is $1/n$ (lesson 2 says why).
-# **SGD** is the plain step just described; **Adam** is a popular rule that scales each number's step by itself (lesson 6).
-# **Batch normalization** shifts and scales each $z$ over a batch of examples, so that it has mean 0 and variance 1
-# (lesson 4).
+# **Initialization** is how the weights are drawn before training, at random; a **seed** fixes the draw, and what one seed
+# shows is one draw. **He**'s has the variance $2/n$ for a unit with $n$ inputs and goes with ReLU, **Glorot**'s suits
+# tanh and the logistic function, **LeCun**'s is $1/n$ (lesson 2 says why). **SGD** is the plain step just described;
+# **Adam** is a popular rule that scales each number's step by itself (lesson 6). **Batch normalization** shifts and
+# scales each $z$ over a batch of examples, so that it has mean 0 and variance 1 (lesson 4).
 #
 # The activations of this lesson, in the order in which they came:
 #
-# | name | $f(z)$ | where |
+# | name | $f(z)$ | since |
 # |---|---|---|
-# | logistic, or sigmoid, $\sigma$ | $1/(1+e^{-z})$ | from 0 to 1 |
-# | tanh | $(e^z - e^{-z})/(e^z + e^{-z})$ | from −1 to 1 |
+# | logistic, or sigmoid, $\sigma$ | $1/(1+e^{-z})$, from 0 to 1 | before 2010 |
+# | tanh | $(e^z - e^{-z})/(e^z + e^{-z})$, from −1 to 1 | before 2010 |
 # | ReLU | $\max(0, z)$ | 2010 |
-# | leaky ReLU | $z$ for $z>0$, else $\alpha z$ | 2013; $\alpha = 0.01$ |
+# | leaky ReLU | $z$ for $z>0$, else $\alpha z$, mostly with $\alpha = 0.01$ | 2013 |
 # | PReLU | the same, $\alpha$ learned | 2015 |
-# | ELU | $z$ for $z>0$, else $\alpha(e^z - 1)$ | 2015 |
-# | GELU | $z\,\Phi(z)$, $\Phi$ the normal distribution function | 2016 |
-# | SELU | ELU, with two special constants | 2017 |
+# | ELU | $z$ for $z>0$, else $\alpha(e^z - 1)$, mostly with $\alpha = 1$ | 2015 |
+# | GELU | $z\,\Phi(z)$, $\Phi$ the normal distribution function (exercise 8) | 2016 |
+# | SELU | ELU, with two special constants (exercise 6) | 2017 |
 # | SiLU, or swish | $z\,\sigma(z)$ | 2016–2018 |
 
 # %% [markdown]
 # ### The PyTorch you need
 #
 # A **tensor** is an array, as in numpy: `z * 2`, `z @ weight.T`, `z.sum(0)`, `z[:, None]` mean the same.
-# `torch.where(z > 0, a, b)` takes `a` where the condition is true, `b` elsewhere; `z.clamp(min=0)` cuts at 0. A tensor can
-# remember how it was computed, and **autograd** then finds gradients through it; changing a tensor in place breaks that,
-# and `with torch.no_grad():` switches it off. Every tensor has a **dtype**, `torch.float32` or `torch.float64`: results
+# `torch.where(z > 0, a, b)` takes `a` where the condition is true, `b` elsewhere; `z.clamp(min=0)` cuts at 0;
+# `(z > 0).any(0)` asks for each column whether some row is positive, `.all(0)` whether every one is. A tensor can
+# remember how it was computed, and **autograd** then finds gradients through it: `loss.backward()` **adds** the gradient
+# of each weight `w` to `w.grad`, and `model.zero_grad()` clears them. Changing a tensor in place can break that, and
+# `with torch.no_grad():` switches it off. Every tensor has a **dtype**, `torch.float32` or `torch.float64`: results
 # should keep that of their input.
 #
 # A layer is an **`nn.Module`**. `nn.Sequential(a, b, c)` puts modules in a row: `for module in model: h = module(h)` sends
 # `h` through them one by one, `isinstance(module, nn.ReLU)` says what kind one is, and `model.parameters()` gives all
-# weights and biases. `F.cross_entropy(logits, labels)` is the loss, averaged over the batch.
+# weights and biases, the **parameters**. `F.cross_entropy(logits, labels)` is the loss, averaged over the batch; `labels`
+# are the numbers of the right classes. `x.split(batch_size)` cuts `x` into batches, of which the last may be smaller.
 #
 # The pictures are 5,000 handwritten digits (`mnist5k`) and, in the measurements at the end, silhouettes of animals
 # (`animalshape`). Both come with the course.
@@ -141,7 +146,7 @@ predict("softmax_twice_floor")
 #
 # The figure sends real digits through a layer of random weights, and then through the activation of your choice. Shift
 # the bias of all units, change α, and reach the goal that the figure sets you. A unit whose slope is 0 for every image
-# can't learn any more: no gradient passes it. Such a unit is called **dead**.
+# learns from none of them: no gradient passes it. Such a unit is called **dead**.
 
 # %% role="demo"
 widgets.LayerFigure(datasets.as_tensors(digits.train.images[:300]))
@@ -185,8 +190,9 @@ plots.series(
 # %% [markdown]
 # ## Build
 #
-# Every function of this part returns both the value and the slope, so that you can check one against the other. PyTorch's
-# own activation of that name is not allowed.
+# Each activation that you write here returns both its value and its slope, so that you can check one against the other.
+# PyTorch's own activation of that name is not allowed, nor is `course_lib.activations`. Leave the tensors that you are given
+# as they are.
 #
 # ### 1. Leaky ReLU
 #
@@ -216,10 +222,10 @@ check("activations.leaky_relu", leaky_relu)
 # the left.
 #
 # Two things go wrong here in many published versions. `torch.where` computes *both* sides everywhere and then picks. At
-# $z = 10^4$ the side that is not picked holds $e^{10000}$, which is infinite in floating point; picked or not, its
-# gradient is $0 \cdot \infty$, and that is **NaN**, "not a number", which then spreads to every weight. So let the
-# exponential see negative numbers only. And near 0, $e^z - 1$ is the difference of two numbers that are nearly equal:
-# most digits cancel. `torch.expm1(z)` is $e^z - 1$ without that loss.
+# $z = 10^4$ the side that is not picked holds $e^{10000}$, which is infinite in floating point; on the way back autograd
+# multiplies its infinite slope by 0, and $0 \cdot \infty$ is **NaN**, "not a number", which then spreads to every weight.
+# So let the exponential see negative numbers only. And near 0, $e^z - 1$ is the difference of two numbers that are nearly
+# equal: most digits cancel. `torch.expm1(z)` is $e^z - 1$ without that loss.
 #
 # With `z = [2, 0, -1]` and `alpha = 2` the answer is about `[2, 0, -1.264]` and `[1, 2, 0.736]`.
 
@@ -238,7 +244,7 @@ def elu(z, alpha):
 check("activations.elu", elu)
 
 # %% [markdown]
-# Textbooks call ELU "smooth everywhere". Look at its slope near 0 for three values of α:
+# Textbooks call ELU "smooth everywhere": its slope should nowhere jump. Look at it near 0 for three values of α:
 
 # %% role="demo"
 near = torch.linspace(-2, 1, 121, dtype=torch.float64)
@@ -256,7 +262,7 @@ plots.series(
     alt="ELU's slope around 0. " + "; ".join(f"{name}: it jumps by {jump:.2g} at 0" for name, jump in jumps.items()),
     caption="ELU's slope around 0. The jump at 0: "
     + ", ".join(f"{jump:.2g} for {name}" for name, jump in jumps.items())
-    + ". It is smooth for α = 1 alone.",
+    + ". ELU is smooth for α = 1 alone.",
 )
 
 # %% [markdown]
@@ -279,8 +285,8 @@ plots.series(
 # a rule such as Adam, which goes on for a while in the direction of earlier steps.)
 #
 # Write `dead_units(model, x, batch_size)` for an `nn.Sequential` of linear layers with `nn.ReLU` between. Return two lists
-# with one boolean tensor for each ReLU, in order: which units are dead, and which of these are lost by the rules above.
-# Send no more than `batch_size` examples at a time through the net.
+# with one boolean tensor for each ReLU, in order, one entry a unit: which units are dead, and which of these are lost by the
+# rules above. A $z$ of exactly 0 is off too. Send no more than `batch_size` examples at a time through the net.
 
 
 # %% exercise="activations.dead_units" role="solution"
@@ -341,8 +347,8 @@ for lr in (None, 1e-3, 3e-2):
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Zeros are many in every net, and silence in one batch is not death: only the count over the whole set tells. There the
-# rate makes the difference. Look at the last column too: a wide net has units to spare, and dead ones alone are not yet a
+# Zeros are many in every net, and silence in one batch is not death: only the count over the whole set tells. Compare
+# the two rates there, and look at the last column too: a wide net has units to spare, and dead ones alone need not be a
 # disaster. Your first prediction is held against card A2 below, which has several seeds, rates, and optimizers:
 
 # %% role="demo"
@@ -360,7 +366,8 @@ reveal("large_rate_kills", adam.mean("after 400 steps", 0.03))
 # $$ \frac{\partial L}{\partial \alpha} = \sum_{\text{values that share } \alpha} g \cdot \min(z, 0) . $$
 #
 # Write `prelu_backward(grad, z, alpha)`. `z` and `grad` (the gradient at the output, $g$) have the shape `(N, C)` or
-# `(N, C, H, W)`: `C` **channels**, which are units, or whole **feature maps** of a convolutional layer. `alpha` has the shape
+# `(N, C, H, W)`: `C` **channels**, which are units or, where a **convolutional** layer slides small filters over a picture,
+# **feature maps**: each filter makes one, itself a picture of $H \times W$ values. `alpha` has the shape
 # `(1,)`, one slope for all, or `(C,)`, one for each channel. Return the gradient by `z`, of its shape, and the gradient by
 # `alpha`, of its shape. At 0 take the slope from the left. `alpha.view(1, -1, 1, 1)` lines `alpha` up with the channels of
 # maps.
@@ -393,8 +400,8 @@ check("activations.prelu_backward", prelu_backward)
 # 0 where every unit has mean 0, and 1 where no output ever changes. A constant tells the next layer nothing about the
 # example; it acts like one more bias, and the gradients of all weights that read it pull the same way.
 #
-# Write `layer_means(model, x, batch_size)` for an `nn.Sequential` that alternates `nn.Linear` with any elementwise
-# activation and ends in an `nn.Linear`. Return two tensors with one entry for each activation: the mean over all its
+# Write `layer_means(model, x, batch_size)` for an `nn.Sequential` that alternates `nn.Linear` with an activation
+# of any kind and ends in an `nn.Linear`. Return two tensors with one entry for each activation: the mean over all its
 # outputs, and the constant share. Both are over the whole data set; the last batch may be smaller.
 
 
@@ -423,12 +430,13 @@ check("activations.layer_means", layer_means)
 kinds = {"ReLU": nn.ReLU, "leaky ReLU": nn.LeakyReLU, "ELU": nn.ELU, "GELU": nn.GELU, "tanh": nn.Tanh}
 pictures = datasets.as_tensors(digits.valid.images[:500]).flatten(1)
 pictures = (pictures - pictures.mean()) / pictures.std()
-by_layer = {}
+by_layer, last = {}, {}
 for name, kind in kinds.items():
     torch.manual_seed(0)
     net = mlp(784, 10, depth=6, width=64, activation=kind, init=he)
-    statistics = diagnostics.layer_statistics(net, (pictures, valid_data[1][:500]))
-    by_layer[name] = [round(s.mean, 2) + 0.0 for s in statistics if s.dead is not None]  # + 0.0: no "-0.00"
+    statistics = [s for s in diagnostics.layer_statistics(net, (pictures, valid_data[1][:500])) if s.dead is not None]
+    by_layer[name] = [round(s.mean, 2) + 0.0 for s in statistics]  # + 0.0: no "-0.00"
+    last[name] = f"{by_layer[name][-1]:.2f} ± {statistics[-1].std:.2f}"
 plots.series(
     range(1, 7),
     by_layer,
@@ -437,9 +445,11 @@ plots.series(
     reference=0,
     alt="Mean output by layer in untrained nets. In the last: "
     + ", ".join(f"{name} {values[-1]:.2f}" for name, values in by_layer.items()),
-    caption="Mean output of each hidden layer before training, the same weights (He) for all. In the last layer: "
-    + ", ".join(f"{name} {values[-1]:.2f}" for name, values in by_layer.items())
-    + ". Card A5 measures it after training too, over several seeds.",
+    caption="Mean output of each hidden layer before training, the same weights (He) for all. In the last layer, ± the "
+    "standard deviation of the outputs: "
+    + ", ".join(f"{name} {words}" for name, words in last.items())
+    + ". How much a mean weighs depends on that deviation: compare by the constant share. Card A5 measures both, after "
+    "training too, over several seeds.",
 )
 
 # %% [markdown]
@@ -450,11 +460,12 @@ plots.series(
 # ask that $f(z)$ have mean 0 and variance 1 again. Two unknowns, two equations:
 #
 # 1. **mean 0**: the positive part must cancel the negative: $\mathbb{E}[\max(z,0)] = \alpha\,\mathbb{E}[1 - e^z;\ z<0]$,
-#    where $[\,\cdot\,;\ z<0]$ means that positive $z$ count as 0. Scale does not matter here, so this gives α;
+#    where $\mathbb{E}$ is the mean and "$;\ z<0$" means that all other $z$ count as 0 in it. Scale does not matter here,
+#    so this gives α;
 # 2. **variance**: with that α, $\text{scale}^2 \cdot \mathrm{Var}(\mathrm{ELU}_\alpha(z))$ must be the variance of $z$.
 #
-# Then (0, 1) is a **fixed point**: what goes into a layer with it comes out with it, through any number of layers, if the
-# weights are drawn with variance $1/n$.
+# Then mean 0 and variance 1 are a **fixed point**: what goes into a layer with them comes out with them, through any
+# number of layers, if the weights are drawn with variance $1/n$ for $n$ inputs.
 #
 # Write `selu_constants(z, weight)` and return `(alpha, scale)`, two numbers. To keep it free of integrals, the distribution
 # comes as a list of values `z` and their probabilities `weight`, which sum to 1; so a mean is `(weight * f).sum()`. The
@@ -541,7 +552,9 @@ check("activations.silu", silu)
 # function, $\Phi(z) = \tfrac12\big(1 + \mathrm{erf}(z/\sqrt2)\big)$, and its derivative is the bell curve
 # $\varphi(z) = e^{-z^2/2}/\sqrt{2\pi}$. Many published nets use an approximation instead, from a time when erf was slow:
 #
-# $$ \Phi(z) \approx \tfrac12\Big(1 + \tanh\big(\sqrt{2/\pi}\,(z + 0.044715\,z^3)\big)\Big) . $$
+# $$ \Phi(z) \approx \tfrac12\Big(1 + \tanh\big(\sqrt{2/\pi}\,(z + 0.044715\,z^3)\big)\Big) , $$
+#
+# and some a plainer one, $\sigma(1.702\,z)$.
 #
 # Write `gelu(z)` and return three tensors: the exact value, the value by tanh, and the slope of the exact one. `torch.erf`,
 # `torch.tanh`, `torch.exp` are allowed.
@@ -592,10 +605,10 @@ plots.series(
 # 3. **log-softmax** of each row, $\log\big(e^{z_c} / \sum_j e^{z_j}\big)$.
 #
 # All three must be right at $\pm 10^4$, in value *and* in the gradient that autograd finds through your code, and keep
-# their digits: softplus(−20) is about $2 \cdot 10^{-9}$, not 0. The built-in versions are not allowed; `torch.exp`,
-# `torch.log`, `torch.log1p` (that is $\log(1+x)$ without the loss of digits near 0), `torch.tanh`, `torch.where`, `abs`,
-# `clamp` and `amax` are. The trick is always the same: rewrite the formula on paper, until only exponentials of numbers up
-# to 0 are left. For the gradient remember exercise 2.
+# their digits: softplus(−20) is about $2 \cdot 10^{-9}$, not 0. The built-in versions and `torch.logsumexp` are not
+# allowed; `torch.exp`, `torch.log`, `torch.log1p` (that is $\log(1+x)$ without the loss of digits near 0), `torch.tanh`,
+# `torch.where`, `abs`, `clamp` and `amax` are. The trick is always the same: rewrite the formula on paper, until only
+# exponentials of numbers up to 0 are left. For the gradient remember exercise 2.
 
 
 # %% exercise="activations.stable" role="solution"
@@ -722,7 +735,7 @@ Markdown(
 #
 # | what | PyTorch | Keras 3 |
 # |---|---|---|
-# | in a row of layers | `nn.ELU(alpha=0.5)` | `layers.ELU(alpha=0.5)`, or `Dense(64, activation="elu")`, which has α = 1 |
+# | in a row of layers | `nn.ELU(alpha=0.5)` | `layers.ELU(alpha=0.5)`, or `Dense(64, activation="elu")` (a linear layer with its activation), which has α = 1 |
 # | as a function | `F.elu(z, 0.5)` | `keras.activations.elu(z, alpha=0.5)` |
 # | initialization that fits ReLU | not the default: `nn.init.kaiming_normal_(weight)` | not the default: `kernel_initializer="he_normal"` |
 # | softmax and the loss | the loss wants logits: no softmax at the end | the loss wants probabilities unless `from_logits=True` |
@@ -734,7 +747,9 @@ Markdown(
 # never seen your variables**: what Keras stores of a layer is the name of its class, and a **config**, a dictionary of
 # plain values with which it is built again.
 #
-# Write `shifted_relu(shift)`, which returns a Keras layer that computes `max(z, 0) - shift`, element by element. Use
+# Write `shifted_relu(shift)`, which returns a Keras layer that computes `max(z, 0) - shift`, element by element. A layer is
+# a class derived from `keras.layers.Layer`: `call(self, z)` computes, and `get_config(self)` returns the config, whose
+# entries are handed to `__init__` by name when it is built again (the parent's own config holds the name). Use
 # `keras.ops` inside, register the class (`@keras.saving.register_keras_serializable(package="course")`), and see to it that
 # the shift comes back, as well as the layer's name. (In a project of your own the class stands in a module of its own,
 # which is imported wherever a model is loaded.)
@@ -770,7 +785,7 @@ check("activations.keras_activation", shifted_relu)
 #
 # Two runs came in this morning. Find out what is wrong with them, and mend it.
 #
-# ### 11. Half of the units dead after one step
+# ### 11. Dead after one step
 #
 # "My ReLU net learned nothing to speak of. I wanted to be quick, so I took a large rate for the first step and a small one
 # from then on. Half of my activations are 0." Here is their run, with plain SGD:
@@ -877,10 +892,10 @@ for name, activation, rate in (
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# An activation with a slope below 0 has no dead units by definition. Look at the accuracy to see how much that helped: the
-# step threw the weights far off, and it was the step that had to be mended. Dead units are a symptom as well as a disease.
-# Who wants large steps later on starts with small ones, and lets the rate grow over the first hundred or so: that is a
-# **warm-up** (lesson 6).
+# An activation that keeps some slope for negative $z$ has no dead units by definition. Look at the accuracy to see how
+# much that helped: the step threw the weights far off, and it was the step that had to be mended. Dead units are a
+# symptom as well as a disease. Who wants large steps later on starts with small ones, and lets the rate grow over the
+# first hundred or so: that is a **warm-up** (lesson 6).
 #
 # ### 12. The loss that won't fall
 #
@@ -908,7 +923,7 @@ plots.history(
 
 # %% [markdown]
 # `F.cross_entropy` takes logits: it applies log-softmax itself. (`F.nll_loss` takes logarithms of probabilities, and
-# nothing takes probabilities.) Write `diagnose_outputs(outputs, labels)` for whatever a net has put out, of shape `(N, C)`.
+# neither takes probabilities.) Write `diagnose_outputs(outputs, labels)` for whatever a net has put out, of shape `(N, C)`.
 # Return three things:
 #
 # 1. what the outputs are, a text: `"probabilities"` (no value below 0, and each row sums to 1), `"log-probabilities"` (no
@@ -946,9 +961,11 @@ reveal("softmax_twice_floor", float(F.cross_entropy(sure, torch.tensor([0]))))
 # %% [markdown]
 # ## Evidence
 #
-# What this lesson says, and what people say about activations, each put to the test on real images, with several seeds.
-# Where activations compete, each starts from its fitting initialization and tries the same four rates. *Does not hold* means
-# that the rule written on the card was not met, in small nets and short training; read the rule. `course evidence A6` in a
+# What this lesson says, and what people say about activations, each put to the test on real images, with several seeds. A
+# **95% interval** says how far the choice of seeds may have moved a mean; in a *paired* one differences are taken seed by
+# seed, and one that contains 0 settles nothing. Where activations compete, each starts from its fitting initialization and
+# tries the same four rates. *Does not hold* means that the rule on the card (under *All measurements*) was not met, in small
+# nets and short training, *holds when …* that it was met in part; read the rule. `course evidence A6` in a
 # terminal measures one again on your own machine.
 #
 # **Saturation and speed.** A1 counts the steps to a given loss. Look at what depth does: with one hidden layer the logistic
@@ -958,8 +975,9 @@ reveal("softmax_twice_floor", float(F.cross_entropy(sure, torch.tensor([0]))))
 claims.evidence("A1")
 
 # %% [markdown]
-# **Death.** A2 follows the share of dead units over rates and steps. Look at how early it is decided, and at the one setting
-# in which the dead became fewer again: deeper units that came back, as their inputs changed.
+# **Death.** A2 follows the share of dead units over rates and steps. Look at how many die within ten steps, and at the
+# settings in which the dead became fewer again, most of all SGD at its largest rate on `animalshape`. In the first layer SGD
+# brings none back, so those were deeper units whose inputs changed.
 
 # %% role="demo"
 claims.evidence("A2")
@@ -977,8 +995,8 @@ claims.evidence("A3")
 reveal("leak_wakes", claims.load("A3").figures["woken"])
 
 # %% [markdown]
-# **The mean, and the kink.** A5 measures the mean output and the constant share of exercise 5, before and after training, and
-# the jump of the slope at 0 of exercise 2.
+# **The mean, and the kink.** A5 measures the mean output and the constant share of exercise 5, before and after training,
+# and the jump of the slope at 0 of exercise 2.
 
 # %% role="demo"
 claims.evidence("A5")
@@ -986,10 +1004,10 @@ claims.evidence("A5")
 # %% [markdown]
 # ## Which one, then?
 #
-# A4 is the claim of ELU's paper in a small setting: against the variants of ReLU, by the step and by the second. A step with
-# ELU takes longer, since an exponential costs more than a comparison; how much longer depends on the net and the machine, and
-# the card says what it was here. Under *All measurements* stand the rates that each chose: one that took the smallest or the
-# largest of the four might have done better with a rate beyond.
+# A4 is the claim of ELU's paper in a small setting: against the variants of ReLU, by the step and by the second. A step
+# with ELU takes longer, since an exponential costs more than a comparison; how much longer depends on the net and the
+# machine, and the card says what it was here. Under *All measurements* stand the rates that each chose: one that took the
+# smallest or the largest of the four might have done better with a rate beyond.
 
 # %% role="demo"
 claims.evidence("A4")
@@ -1030,10 +1048,10 @@ reveal("best_activation", min(five, key=lambda arm: contest.mean(arm, contest.x[
 # is dead the net can't learn any more at all.
 #
 # The likely cause is a step that was too large, early on, or biases far below 0. Test it: start again from the same
-# initialization, take one step at several rates, and count dead units after each. Then take a smaller rate or a warm-up, and
-# an initialization that fits (He). An activation with a slope below 0 (leaky ReLU, ELU) takes away death by definition, but
-# not the wrong step. The order that the forum quotes is no law: the differences are small and depend on the data and on
-# batch norm, and they mean something only where each activation had its own tuned rate.
+# initialization, take one step at several rates, and count dead units after each. Then take a smaller rate or a warm-up,
+# and an initialization that fits (He). An activation that keeps some slope for negative z (leaky ReLU, ELU) takes away
+# death by definition, but not the wrong step. The order that the forum quotes is no law: the differences are small and
+# depend on the data and on batch norm, and they mean something only where each activation had its own tuned rate.
 # ### END SOLUTION
 
 # %% role="demo"
@@ -1063,7 +1081,9 @@ Markdown(
 # %% role="demo"
 Markdown(
     "\n".join(
-        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}.** {claims.load(id).headline}"
+        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}"
+        + (f"**, namely when {claims.load(id).condition}. " if claims.load(id).condition else ".** ")
+        + claims.load(id).headline
         for id in ("A2", "A4", "A6")
     )
 )
@@ -1074,7 +1094,7 @@ Markdown(
 # - Nair, Hinton: *Rectified linear units improve restricted Boltzmann machines*, 2010 (ReLU).
 # - Maas, Hannun, Ng: *Rectifier nonlinearities improve neural network acoustic models*, 2013 (leaky ReLU).
 # - He, Zhang, Ren, Sun: *Delving deep into rectifiers*, 2015, arXiv:1502.01852 (PReLU, and the initialization).
-# - Clevert, Unterthiner, Hochreiter: *Fast and accurate deep network learning by exponential linear units (ELUs)*, 2016,
+# - Clevert, Unterthiner, Hochreiter: *Fast and accurate deep network learning by exponential linear units (ELUs)*, 2015,
 #   arXiv:1511.07289.
 # - Hendrycks, Gimpel: *Gaussian error linear units (GELUs)*, 2016, arXiv:1606.08415 (GELU, and SiLU).
 # - Klambauer, Unterthiner, Mayr, Hochreiter: *Self-normalizing neural networks*, 2017, arXiv:1706.02515 (SELU).

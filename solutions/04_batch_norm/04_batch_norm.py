@@ -63,16 +63,17 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # layer's $x$. The value $z$, before the activation bends it, is a **pre-activation**. The last layer's numbers are the
 # **logits**, one for each class; **softmax** turns them into probabilities that sum to 1.
 #
-# The **loss** is small where the right class has a high probability. It is given in **nats**, natural logarithms of
-# probabilities; guessing evenly among ten classes costs $\log 10 = 2.3$. The **gradient** says how the loss changes with
-# each weight. **Training** takes a small **batch** of examples, moves each weight a little against its gradient, and goes
-# on with the next batch; how far it moves is the **learning rate** (this plain rule is called **SGD**; others, such as
-# **Adam**, adapt the step to each weight). One pass over all examples is an **epoch**. Examples on which the net has
-# never trained are the **validation** and the **test** set; a net that knows its training examples by heart and fails on
-# those **overfits**, and what keeps it from that **regularizes** it. Once training is over, the net is put to use:
-# *test*, *evaluation*, *inference* and *prediction* all name that second phase. To **fine-tune** is to go on training a
-# trained net on other data; a part kept as it is, is **frozen**, often all layers but the last. Those are then
-# called the **trunk**, the last one the **head**.
+# The **loss** is small where the right class has a high probability. It is minus the natural logarithm of that
+# probability, so it is given in **nats**; guessing evenly among ten classes costs $\log 10 = 2.3$. The **gradient** says
+# how the loss changes with each weight. **Training** takes a small **batch** of examples, moves each weight a little
+# against its gradient, and goes on with the next batch; how far it moves is the **learning rate** (this plain rule is
+# called **SGD**; others, such as **Adam**, adapt the step to each weight). One pass over all examples is an **epoch**.
+# Examples on which the net has never trained are the **validation** and the **test** set; a net that knows its training
+# examples by heart and fails on those **overfits**, and what keeps it from that **regularizes** it. Once training is
+# over, the net is put to use: *test*, *evaluation*, *inference* and *prediction* all name that second phase. To
+# **fine-tune** is to go on training a trained net on other data; a part that is kept as it is is called **frozen**, often
+# all layers but the last: those are then the **trunk**, the last one the **head**. Weights start at random; a **seed**
+# fixes the draw, and what one seed shows is one draw.
 #
 # The gradient is computed from the last layer backward, layer by layer, each multiplying what it gets. Where the factors
 # are below 1 it **vanishes** on the way to the first layers; where they are above, it **explodes**. A sigmoid whose $z$ is
@@ -87,7 +88,8 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # $$ \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}, \qquad y = \gamma\, \hat x + \beta . $$
 #
 # $\varepsilon$ is a small constant, so that a unit that says the same for all examples does not divide by 0. $\gamma$
-# (*scale*) and $\beta$ (*shift*) are learned, like weights.
+# (*scale*) and $\beta$ (*shift*) are learned, like weights. While it trains, the layer also collects **running statistics**,
+# means and variances averaged over many batches; once training is over, they take the place of $\mu$ and $\sigma^2$.
 #
 # Here is one batch of 64 digits in a layer with random weights: three of its units, before and after.
 
@@ -125,7 +127,7 @@ plots.histograms(
 # %% [markdown]
 # ### The PyTorch you need
 #
-# A **tensor** is an array, as in numpy: `x.mean(0)`, `x @ weight.T`, `x[:, None]` mean the same. Three things are new. A
+# A **tensor** is an array, as in numpy: `x.mean(0)`, `x @ weight.T`, `x[:, None]` mean the same. What is new: a
 # tensor can remember how it was computed; this memory is the **graph**, through which PyTorch finds the gradient.
 # `x.detach()` is `x` without that memory, and inside `with torch.no_grad():` none is kept. `x.var(0)` divides by $N - 1$,
 # and `x.var(0, correction=0)` by $N$. `x.mean((0, 2, 3), keepdim=True)` averages over three axes and leaves them as size 1,
@@ -134,7 +136,8 @@ plots.histograms(
 # A layer is an **`nn.Module`**: a class whose `__init__` first calls `super().__init__()`, and whose `forward(self, x)`
 # computes the output; then `layer(x)` calls it. `nn.Parameter(tensor)` marks what is learned,
 # `self.register_buffer("name", tensor)` what is only kept. Every module has a flag `self.training`: `model.train()` sets it
-# on the model and all modules inside, `model.eval()` clears it. `nn.Sequential(a, b, c)` puts layers in a row,
+# on the model and all modules inside, `model.eval()` clears it. `module.requires_grad_(False)` asks for no gradients of its
+# parameters, so that no optimizer moves them. `nn.Sequential(a, b, c)` puts layers in a row,
 # `model.modules()` lists a model and all modules inside, and `isinstance(module, nn.BatchNorm1d)` says what kind one is.
 #
 # A **convolutional** layer (**conv**) slides small **filters** over a picture. Each filter makes one **feature map**,
@@ -199,8 +202,7 @@ plots.history(
 # %% [markdown]
 # What goes on inside? The figure sends digits through eight ReLU layers with random weights (drawn with variance 2 over
 # the number of inputs, the usual start for ReLU, named after **He**; lesson 2), and shows what enters each activation.
-# Scale the weights, shift everything, make the batch smaller, and reach the goal that the figure sets you. (The **running
-# statistics** are means and variances collected over many batches; more on them soon.)
+# Scale the weights, shift everything, make the batch smaller, and reach the goal that the figure sets you.
 
 # %% role="demo"
 NormFigure(digits.train.images)
@@ -230,11 +232,11 @@ NormFigure(digits.train.images)
 #
 # Write `batch_norm(x, weight, bias, eps)` for rows: `x` of shape `(N, C)`, `weight` ($\gamma$) and `bias` ($\beta$) of
 # shape `(C,)`. PyTorch calls them so too. Mean and variance are taken over the batch, for each of the `C` features by
-# itself; the variance is the biased one. Use tensor operations only, so that the gradient finds its way through
-# **everything**, the statistics too.
+# itself; the variance is the biased one. Return a new tensor of the shape of `x`. Use tensor operations only, so that the
+# gradient finds its way through **everything**, the statistics too.
 #
 # With `x = [[1], [3]]`, `weight = [2]`, `bias = [5]` and `eps = 0` the answer is `[[3], [7]]`. In all exercises of this
-# part PyTorch's own batch norm is not allowed.
+# part PyTorch's own norms are not allowed, nor is `course_lib.normalization`.
 
 
 # %% exercise="batch_norm.forward" role="solution"
@@ -275,10 +277,11 @@ reveal("batch_of_two", "ones" if share_of_ones > 0.9 else "free")
 # ### 2. Backward, by hand
 #
 # PyTorch has just found the gradient for you. To see what it does, find it yourself. Call `grad` the gradient of the loss
-# at the output $y$, and $g = \gamma \cdot \text{grad}$ that at $\hat x$. For one unit:
+# at the output $y$, and $g = \gamma \cdot \text{grad}$ that at $\hat x$; $dx$, $d\gamma$, $d\beta$ are those by $x$,
+# $\gamma$ and $\beta$. For one unit:
 #
-# - $y_i = \gamma \hat x_i + \beta$, with the same $\gamma$ and $\beta$ for all examples, so what each example has to say adds
-#   up: $d\beta = \sum_i \text{grad}_i$ and $d\gamma = \sum_i \text{grad}_i\, \hat x_i$.
+# - $y_i = \gamma \hat x_i + \beta$, with the same $\gamma$ and $\beta$ for all examples, so what each example has to say
+#   adds up: $d\beta = \sum_i \text{grad}_i$ and $d\gamma = \sum_i \text{grad}_i\, \hat x_i$.
 # - If $\mu$ and $\sigma$ were constants, $dx_i$ would be $g_i / \sqrt{\sigma^2 + \varepsilon}$. But they are made from the
 #   $x_i$. Shift all $x_i$ by the same amount: $\hat x$ does not change, so $dx$ must sum to 0: **subtract the mean of $g$.**
 #   Stretch all $x_i$ away from the mean: $\hat x$ does not change (but for $\varepsilon$), so $dx$ must have no part along
@@ -289,7 +292,7 @@ reveal("batch_of_two", "ones" if share_of_ones > 0.9 else "free")
 # (The bars are means over the batch. Working it out by the chain rule gives exactly this, with $\varepsilon$ in place.)
 #
 # Write `batch_norm_backward(grad, x, weight, eps)`, which returns `dx` of shape `(N, C)`, and the gradients of weight and
-# bias, each of shape `(C,)`. It runs where no graph is recorded: the formula has to be yours.
+# bias, in this order, each of shape `(C,)`. It runs where no graph is recorded: the formula has to be yours.
 
 
 # %% exercise="batch_norm.backward" role="solution"
@@ -318,9 +321,10 @@ check("batch_norm.backward", batch_norm_backward)
 #   An SGD step goes sideways, so weights under batch norm only ever grow longer; what counts is the angle by which they
 #   turn.
 #
-# Write `rescaled(weight, gradient, alpha, lr)`: `weight` and `gradient` of shape `(out, in)`, one row a unit, `alpha` of
-# shape `(out,)`, one factor a unit. Return the gradient at the rescaled weights, `(out, in)`, and the angle in radians by
-# which one SGD step of rate `lr` **taken there** turns each row, `(out,)`.
+# Write `rescaled(weight, gradient, alpha, lr)`: `weight` of shape `(out, in)`, one row a unit; `gradient`, the gradient
+# at these weights, of the same shape; `alpha` of shape `(out,)`, one factor a unit. Return the gradient at the rescaled
+# weights, `(out, in)`, and the angle in radians by which one SGD step of rate `lr` **taken there** turns each row,
+# `(out,)`: the angle itself, not its value for small steps.
 
 
 # %% exercise="batch_norm.rescale" role="solution"
@@ -363,9 +367,9 @@ Markdown(
 reveal("gradient_of_larger_weights", times)
 
 # %% [markdown]
-# So the angle by which an SGD step turns the weights goes with $1/\alpha^2$. Large initial weights do no harm to the
+# So the angle by which a small SGD step turns the weights goes with $1/\alpha^2$. Large initial weights do no harm to the
 # signal under batch norm, but they **stiffen** the layer: at ten times the scale it turns a hundred times more slowly.
-# Keep that in mind for card B4.
+# Keep that in mind for card B4 (the cards with the measurements come at the end).
 #
 # ## What to do at test
 #
@@ -437,9 +441,9 @@ plots.series(
 #
 # Write the module for rows `(N, C)`, as PyTorch's: `BatchNorm(num_features, eps=1e-5, momentum=0.1)` with parameters
 # `weight` (ones at first) and `bias` (zeros), and buffers `running_mean` (zeros) and `running_var` (ones). In training it
-# normalizes by the batch and updates the running statistics; in evaluation it normalizes by these and changes nothing.
-# What decides is `self.training`, not whether gradients are wanted. A **buffer** is saved with the model and moves with it
-# to another device, but no optimizer touches it. You may call your own functions.
+# normalizes by the batch and updates the running statistics, on which no graph may hang; in evaluation it normalizes by
+# these and changes nothing. What decides is `self.training`, not whether gradients are wanted. A **buffer** is saved with
+# the model and moves with it to another device, but no optimizer touches it. You may call your own functions.
 
 
 # %% exercise="batch_norm.module" role="solution"
@@ -512,8 +516,9 @@ check("batch_norm.maps", batch_norm_2d)
 #
 # The three others treat an example the same whoever is with it, in training and at test, and keep no running statistics.
 #
-# Write `normalize(x, kind, groups, eps)`, which returns $\hat x$, without scale and shift. `kind` is one of the four words;
-# only `"group"` looks at `groups`. `x.unflatten(1, (groups, -1))` cuts axis 1 into two.
+# Write `normalize(x, kind, groups, eps)`, which returns $\hat x$ in the shape of `x`, without scale and shift; all four
+# use the biased variance. `kind` is one of the four words; only `"group"` looks at `groups`.
+# `x.unflatten(1, (groups, -1))` cuts axis 1 into two.
 
 
 # %% exercise="batch_norm.norms" role="solution"
@@ -550,7 +555,7 @@ plots.grid(
     columns=4,
     alt="Four emoji, two of them darkened, and the same after batch, instance and layer norm. After batch norm the dark ones "
     "are still darker; after the two others they are not.",
-    caption="Four emoji, two of them darkened (values −2 to 2 shown from black to white). Mean brightness of the third after "
+    caption="Four emoji, two of them darkened (after a norm, values −2 to 2 are shown from black to white). Mean brightness of the third after "
     f"batch norm {brightness['batch']:.2f}, after instance norm {brightness['instance']:.2f}, after layer "
     f"norm {brightness['layer']:.2f}: only batch norm lets you see that it is darker than the others.",
 )
@@ -613,14 +618,15 @@ Markdown(
 )
 
 # %% [markdown]
-# - **conv**: 32 filters of 3 × 3 pixels in three colours, the same at all places. Few numbers, most of the arithmetic.
+# - **conv**: 32 filters of 3 × 3 pixels in three colours, the same at all places. Few numbers, but each is multiplied
+#   at every place.
 # - **batch norm**: for each map one mean and one variance over the batch and all places, one scale, one shift. The conv's
 #   own bias, 32 numbers, is taken out again by the mean: it does nothing.
 # - **PReLU**: $\max(0, z) + a \min(0, z)$. A ReLU whose slope $a$ on the negative side is learned. Keras learns one for
 #   every pixel of every map, which is why it has so many; PyTorch learns one for all, or one a map.
 # - **max pooling**: of every 2 × 2 pixels the largest stays. Nothing is learned; a quarter of the numbers goes on.
-# - **flatten** and **dense**: all pixels of all maps in one row, and 256 weighted sums of it. Nearly all of the net's numbers
-#   are here.
+# - **flatten** and **dense**: all pixels of all maps in one row, and 256 weighted sums of it (a plain layer $W x + b$).
+#   Nearly all of the net's numbers are here, and most of the multiplications.
 # - **batch norm, PReLU** again, now for rows: one mean, variance, scale, shift and slope a unit.
 # - **dropout**: in training half of the 256 numbers are set to 0 at random, the others doubled (lesson 8).
 # - **dense** and **softmax**: one number a class, turned into probabilities.
@@ -644,6 +650,7 @@ with torch.no_grad():
         stages[name] = signal
 first_maps = torch.cat([stages[name][:1, :6] for name in ("conv", "norm1", "prelu1")]).flatten(0, 1)
 scale = first_maps.abs().amax()
+learned_slopes = asked.prelu1.weight.detach()
 plots.grid(
     ((first_maps / scale).clamp(-1, 1) / 2 + 0.5).numpy(),
     ["conv"] + [""] * 5 + ["norm"] + [""] * 5 + ["PReLU"] + [""] * 5,
@@ -651,7 +658,8 @@ plots.grid(
     alt="Six maps of one emoji after the conv, after the batch norm and after the PReLU. Grey is 0, white positive, black "
     "negative.",
     caption="Six maps of one emoji after conv, batch norm and PReLU; grey is 0, white positive, black negative. Batch norm "
-    "brings faint and loud maps to about the same strength; PReLU lets a little of the black through.",
+    "brings faint and loud maps nearer to one strength. PReLU's slopes began at 0, as a ReLU's, and after this short training "
+    f"lie between {float(learned_slopes.min()):.2f} and {float(learned_slopes.max()):.2f}: hardly any of the black passes.",
 )
 
 # %% role="demo"
@@ -842,9 +850,9 @@ reveal(
 # `affine=False`; `input_shape` is the shape of Keras's input, such as `(None, 6)` or `(None, 4, 5, 2)`, with the channels
 # last. Return a `keras.layers.BatchNormalization`, built for that shape (`layer.build(input_shape)`), that gives the same
 # outputs in inference and moves its mean as the PyTorch layer would. Its arguments are `momentum`, `epsilon`, `center`
-# (is there a $\beta$?) and `scale` (is there a $\gamma$?); `layer.set_weights([...])` takes numpy arrays, in the order
-# $\gamma$, $\beta$, mean, variance, as far as they exist. (That Keras keeps the biased variance can't be
-# changed.) `import keras` inside the function.
+# (is there a $\beta$?) and `scale` (is there a $\gamma$?); `layer.set_weights([...])` takes numpy arrays
+# (`tensor.detach().numpy()`), in the order $\gamma$, $\beta$, mean, variance, as far as they exist. (That Keras keeps the
+# biased variance can't be changed.) `import keras` inside the function.
 
 
 # %% exercise="batch_norm.keras_transfer" role="solution"
@@ -875,7 +883,7 @@ check("batch_norm.keras_transfer", to_keras_norm)
 # return its output:
 #
 # - `"train"`: everything learns, as from the start;
-# - `"predict"`: a prediction; nothing random, no statistics moved;
+# - `"predict"`: a prediction; nothing random, no statistics moved, every `trainable` left as it is;
 # - `"frozen"`: the head alone is trained, on top of what was learned before. Dense layer and batch norm stand still,
 #   statistics included; dropout works as in training;
 # - `"norm_only"`: the batch norm alone adapts to new data, with its statistics, its $\gamma$ and its $\beta$; dropout works
@@ -960,7 +968,7 @@ def answer_one_by_one(model, images):
 check("batch_norm.clinic_one_by_one", answer_one_by_one)
 
 # %% [markdown]
-# In a conv net without batch norm of rows there is no error to warn you: a map has many pixels, and one picture is
+# In a conv net whose batch norms all stand on maps there is no error to warn you: a map has many pixels, and one picture is
 # normalized by its own. Card B7 has the price; the prediction is held against it.
 
 # %% role="demo"
@@ -1043,9 +1051,11 @@ check("batch_norm.clinic_frozen", freeze_norms)
 # %% [markdown]
 # ## Evidence
 #
-# What people promise of batch norm, each put to the test on real images, with at least five seeds. Where methods compete
-# each was tuned with the same budget. *Does not hold* means that the rule written on the card was not met, in small nets
-# and short training; read the rule. `course evidence B4` in a terminal measures one again on your own machine.
+# What people promise of batch norm, each put to the test on real images, with at least five seeds. A **95% interval**
+# says how far the choice of seeds may have moved a mean; in a *paired* one differences are taken seed by seed, and one
+# that contains 0 settles nothing. Where methods compete each was tuned with the same budget. *Does not hold* means that
+# the rule on the card (under *All measurements*) was not met, in small nets and short training, *holds when …* that it
+# was met in part; read the rule. `course evidence B4` in a terminal measures one again on your own machine.
 #
 # **The operation.** B1 holds the formulas against both frameworks.
 
@@ -1055,9 +1065,9 @@ claims.evidence("B1")
 # %% [markdown]
 # **Vanishing gradients and initialization.** B3 takes the net of ten layers. Look at both activations: tanh, started
 # well, has no vanishing gradient to cure. B4 multiplies all initial weights by a hundredth up to a hundred. Look at the
-# right end: the signal is fine there, and still nothing is learned. You know why: at $\alpha$ times the scale the weights
-# turn $\alpha^2$ times more slowly. Tuning the rate for it does not help much, since the last layer, which no batch norm
-# follows, wants another rate than the stiff ones.
+# right end: the signal is fine there, and still next to nothing is learned. You know why: at $\alpha$ times the scale the
+# weights turn $\alpha^2$ times more slowly. Tuning the rate for it does not help much; a likely reason, which the card does
+# not test, is that the last layer, which no batch norm follows, wants another rate than the stiff ones.
 
 # %% role="demo"
 claims.evidence("B3")

@@ -296,7 +296,7 @@ dead_units_exercise = Exercise(
         Misconception(
             "off_for_some_example",
             off_for_some_example,
-            "You count units that are off for at least one example. Nearly every ReLU is: that is sparsity, not death.",
+            "You count units that are off for at least one example. Nearly every ReLU is, and that is no fault.",
             "A dead unit is off for all examples.",
         ),
         Misconception(

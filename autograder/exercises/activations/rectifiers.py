@@ -354,7 +354,7 @@ elu_exercise = Exercise(
         Misconception(
             "without_alpha",
             without_alpha,
-            "α does nothing in your function: it is ELU for α = 1 only. (A well-known course ships just that.)",
+            "α does nothing in your function: it is ELU for α = 1 only.",
             "Below 0 the value is α(eᶻ − 1).",
         ),
         Misconception(

@@ -617,8 +617,8 @@ clinic_frozen = Exercise(
         Misconception(
             "statistics_thrown_away",
             statistics_thrown_away,
-            "Without running statistics batch norm normalizes by the batch in both modes: what the pretrained layers "
-            "knew is gone.",
+            "Without running statistics batch norm normalizes by the batch in both modes: what had "
+            "been collected is gone.",
             "Keep them, and keep the layers in evaluation.",
         ),
         Misconception(

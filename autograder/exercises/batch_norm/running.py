@@ -743,7 +743,7 @@ module = Exercise(
         Misconception(
             "StatisticsAsParameters",
             StatisticsAsParameters,
-            "The running statistics are parameters: the optimizer gets them too, and weight decay would shrink them.",
+            "The running statistics are parameters: the optimizer gets them too, as if they were learned.",
             "Parameters are learned; what is only kept is a buffer: self.register_buffer(…).",
         ),
         Misconception(
