@@ -28,8 +28,8 @@ PREDICTIONS = (
         id="factor_of_a_layer",
         lesson=LESSON,
         question=(
-            "The sigmoid's slope is at most 0.25. In the same net, by which factor does one layer in the middle multiply "
-            "the gradient's norm on its way back, where 1 would mean that it passes unchanged?"
+            "The sigmoid's slope is at most 0.25. In the same net, by which factor does one layer in the middle "
+            "multiply the gradient's norm on its way back, where 1 would mean that it passes unchanged?"
         ),
         unit="times",
         because=(
