@@ -598,7 +598,7 @@ plots.series(
 # **Clipping by the global norm** limits the length of the step and keeps its direction: take the norm $\lVert g \rVert$ of
 # *all* gradients together, as if they were one long vector, and multiply every one of them by
 #
-# $$ \min\Big(1,\; \frac{\text{max\_norm}}{\lVert g \rVert + 10^{-6}}\Big) . $$
+# $$ \min\Big(1,\; \frac{\mathrm{max\_norm}}{\lVert g \rVert + 10^{-6}}\Big) . $$
 #
 # Write `clip_gradients(grads, max_norm)`: `grads` is a list of tensors. Return two things, the list of clipped
 # gradients and the norm that all together had **before**, for the log. Do not change the tensors that came in.

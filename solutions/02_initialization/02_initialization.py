@@ -180,11 +180,11 @@ widgets.FlowFigure(digits.test.images)
 # %% [markdown]
 # ## Derive: one line of statistics
 #
-# Take one unit, $z = \sum_{i=1}^{\text{fan\_in}} w_i x_i$, with its bias at 0. The weights are drawn independently, with mean 0
+# Take one unit, $z = \sum_{i=1}^{\mathrm{fan\_in}} w_i x_i$, with its bias at 0. The weights are drawn independently, with mean 0
 # and variance $\mathrm{Var}(w)$. So the terms $w_i x_i$ have mean 0, they are uncorrelated (on average over the draws, the
 # product of two of them is 0), their variances add up, and
 #
-# $$ \mathrm{Var}(z) = \text{fan\_in} \cdot \mathrm{Var}(w) \cdot \mathbb{E}[x^2]. $$
+# $$ \mathrm{Var}(z) = \mathrm{fan\_in} \cdot \mathrm{Var}(w) \cdot \mathbb{E}[x^2]. $$
 #
 # **Every layer multiplies the mean square by a constant.** If it is 1, the signal keeps its size, however many layers there
 # are. If it is 0.9, fifty layers leave $0.9^{50}$. That is the whole secret of the net above that did not train:
@@ -192,12 +192,12 @@ widgets.FlowFigure(digits.test.images)
 #
 # Three consequences:
 #
-# 1. **Without a bend** the constant is 1 for $\mathrm{Var}(w) = 1/\text{fan\_in}$. (**LeCun**, 1998.)
+# 1. **Without a bend** the constant is 1 for $\mathrm{Var}(w) = 1/\mathrm{fan\_in}$. (**LeCun**, 1998.)
 # 2. **ReLU** takes half of the mean square away. Since $z$ is as often positive as negative,
-#    $\mathbb{E}[\mathrm{ReLU}(z)^2] = \tfrac12 \mathrm{Var}(z)$. So $\mathrm{Var}(w) = 2/\text{fan\_in}$. (**He** and others, 2015.)
+#    $\mathbb{E}[\mathrm{ReLU}(z)^2] = \tfrac12 \mathrm{Var}(z)$. So $\mathrm{Var}(w) = 2/\mathrm{fan\_in}$. (**He** and others, 2015.)
 # 3. **Backward** the gradient at one input is a sum over the outputs that it feeds, so the same calculation has fan_out where
-#    that one had fan_in: $\mathrm{Var}(w) = 1/\text{fan\_out}$. Where the fans differ no number serves both. **Glorot** and Bengio (2010) take
-#    the mean of both fans: $\mathrm{Var}(w) = 2/(\text{fan\_in} + \text{fan\_out})$.
+#    that one had fan_in: $\mathrm{Var}(w) = 1/\mathrm{fan\_out}$. Where the fans differ no number serves both. **Glorot** and Bengio (2010) take
+#    the mean of both fans: $\mathrm{Var}(w) = 2/(\mathrm{fan\_in} + \mathrm{fan\_out})$.
 #
 # PyTorch calls the last two by first names: `kaiming` is He's rule, `xavier` Glorot's.
 #
@@ -377,9 +377,9 @@ check("initialization.fans", fans)
 # %% [markdown]
 # ### 4. Glorot's draw
 #
-# The rule names a variance. Two draws have it: a normal one of deviation $\sqrt{2/(\text{fan\_in} + \text{fan\_out})}$, and a
+# The rule names a variance. Two draws have it: a normal one of deviation $\sqrt{2/(\mathrm{fan\_in} + \mathrm{fan\_out})}$, and a
 # **uniform** one between $-b$ and $b$. Mind the difference between a bound and a deviation: a uniform variable on $[-b, b]$ has
-# the variance $b^2/3$, so $b = \sqrt3 \cdot$ deviation $= \sqrt{6/(\text{fan\_in} + \text{fan\_out})}$.
+# the variance $b^2/3$, so $b = \sqrt3 \cdot$ deviation $= \sqrt{6/(\mathrm{fan\_in} + \mathrm{fan\_out})}$.
 #
 # To keep chance out of it you get the random numbers. Write `glorot(sample, fan_in, fan_out, distribution)`: with
 # `"normal"` the sample holds standard normal numbers, with `"uniform"` numbers from $[0, 1)$, as `torch.rand` gives them.
@@ -1017,7 +1017,7 @@ claims.evidence("I2")
 claims.evidence("I3")
 
 # %% [markdown]
-# **Convolutions, and an old tutorial.** I4 counts fan_in in four ways, and has the frameworks' own counts beside them. I5 is the range ±1/fan_in (without
+# **Convolutions, and an old tutorial.** I4 counts fan_in in four ways, the frameworks' own two among them. I5 is the range ±1/fan_in (without
 # the root), which a widely read tutorial gave for LeNet, one of the first convolutional nets.
 
 # %% role="demo"
