@@ -381,7 +381,7 @@ plots.series(
     alt="Gradient norm by layer on a log axis: two rising straight lines for the sigmoid nets, a nearly level one for ReLU. "
     + "; ".join(f"{name}: from {values[0]:.1e} to {values[-1]:.1e}" for name, values in norms.items()),
     caption="Before any training. A straight line on a log axis is a constant factor a layer. With PyTorch's default weights "
-    f"the first layer's gradient is {times_smaller:.1e} times smaller than the tenth's; with ReLU and He's, "
+    f"the tenth layer's gradient is {times_smaller:.1e} times the first's; with ReLU and He's, "
     f"{norms['ReLU, He'][9] / norms['ReLU, He'][0]:.1f} times.",
 )
 
