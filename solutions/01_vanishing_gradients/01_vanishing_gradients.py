@@ -54,33 +54,42 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # A **layer** takes a row of numbers $x$ for each example and computes $z = x W^\top + b$, the same sum as in linear
 # regression, once for each of its **units**; $W$ holds the **weights**, a row for each unit, and $b$ the **biases**. An
 # **activation** then bends each $z$, and what comes out, $y$, is the next layer's $x$. Layers whose every unit reads every
-# input are called **dense**. A net is **deep** if it has many layers; those between input and output are **hidden**.
+# input are called **dense**. Layers in a row make a **net**. It is **deep** if they are many; those before the last are
+# **hidden**.
 #
 # Three activations occur in this lesson: the **sigmoid** $\sigma(z) = 1/(1+e^{-z})$, between 0 and 1; **tanh**, the same
 # shape between −1 and 1; and $\mathrm{ReLU}(z) = \max(0, z)$. The **slope** of an activation is its derivative: how much
 # $y$ changes with $z$. Where an activation is almost flat, the unit is called **saturated**.
 #
-# The numbers of the last layer are the **logits**, one for each class; **softmax** turns them into probabilities. The
-# **loss** is small where the right class has a high probability; it is measured in **nats**, natural logarithms of
-# probabilities. A net that knows nothing about ten classes has a loss of $\log 10 = 2.30$ and is wrong nine times in
-# ten: it is **at chance**.
+# Our nets tell which of several **classes** a picture belongs to. The numbers of the last layer are the **logits**, one
+# for each class; **softmax** turns them into probabilities that sum to 1, $e^{z_k} / \sum_j e^{z_j}$. The **loss** $L$
+# of an example, its **cross-entropy**, is $-\log$ of the probability that the right class got; its unit, with natural
+# logarithms, is the **nat**. A net that knows nothing about ten classes has a loss of $\log 10 = 2.30$ and is wrong
+# nine times in ten: it is **at chance**.
 #
 # The **gradient** says how much the loss changes with each weight. Training takes a **batch** of examples, computes the
-# gradient, and moves every weight a little against it: weight − **learning rate** × gradient. That is **SGD**, stochastic
-# gradient descent. Gradients are found from the last layer to the first, by the chain rule: **backpropagation**. The
-# **norm** of a gradient is its length, $\lVert g \rVert = \sqrt{\sum g_i^2}$: one number for how strongly the loss pulls
-# at a whole layer. Weights start at random; a **seed** fixes the draw, and what one seed shows is one draw.
+# gradient, and moves every weight a little against it: weight − **learning rate** × gradient. That is one **step** of
+# **SGD**, stochastic gradient descent. Gradients are found from the last layer to the first, by the chain rule:
+# **backpropagation**. The **norm** of a gradient is its length, $\lVert g \rVert = \sqrt{\sum g_i^2}$: one number for
+# how strongly the loss pulls at a whole layer. Weights start at random; a **seed** fixes the draw, and what one seed
+# shows is one draw. $N(0, 1)$ stands for the normal distribution with mean 0 and spread (standard deviation) 1.
 #
 # ### The PyTorch you need
 #
-# A **tensor** is an array, as in numpy: `x @ weight.T`, `x.sum(0)`, `x * y` mean the same. Its numbers are `float32`, with
-# about 7 digits, or `float64`, with about 16. It can remember how it was computed, and so PyTorch finds gradients by itself,
-# which is called **autograd**: `loss.backward()` adds to each weight's `.grad` the gradient of the loss. It *adds*:
-# `model.zero_grad()` clears what was there. `nn.Linear(n_in, n_out)` is a dense layer without activation, with
-# `.weight` of shape `(n_out, n_in)` and `.bias`; `nn.Sequential(a, b, c)` puts layers in a row; `model.modules()` lists a
-# model and all modules inside it. `F.cross_entropy(logits, labels)` is the loss, averaged over the batch; it applies the
-# softmax itself. The functions in `nn.init`, such as `nn.init.xavier_normal_(weight)`, fill a tensor with random numbers
-# of a chosen size; PyTorch's names end in `_` where a tensor is changed in place.
+# A **tensor** is an array, as in numpy: `x @ weight.T`, `x.sum(0)`, `x * y` mean the same. Its numbers are `float32`,
+# with about 7 digits, or `float64`, with about 16; what grows too large for them becomes infinite, and ∞ − ∞ or 0 · ∞
+# is **NaN**, "not a number". A tensor can remember how it was computed, and so PyTorch finds gradients by itself, which
+# is called **autograd**: `loss.backward()` adds to each weight's `.grad` the gradient of the loss. It *adds*:
+# `model.zero_grad()` clears what was there. Inside `with torch.no_grad():` nothing is remembered. `t.norm()` is a
+# tensor's norm, `torch.sigmoid(z)` the sigmoid.
+#
+# A **module** is a layer, an activation or a whole net: `module(x)` computes its output,
+# `isinstance(module, nn.Linear)` asks what kind it is. `nn.Linear(n_in, n_out)` is a dense layer without activation,
+# with `.weight` of shape `(n_out, n_in)` and `.bias`; `nn.Sequential(a, b, c)` puts layers in a row; `model.modules()`
+# lists a model and all modules inside it. `F.cross_entropy(logits, labels)` is the loss, averaged over the batch; it
+# applies the softmax itself. The functions in `nn.init`, such as `nn.init.xavier_normal_(weight)`, fill a tensor with
+# random numbers of a chosen size (`xavier` and `kaiming` are the first names of Glorot and He, whom you will meet
+# below); PyTorch's names end in `_` where a tensor is changed in place.
 #
 # ## It fails, and says nothing
 #
@@ -148,7 +157,7 @@ plots.series(
     reference=float(np.log(10)),
     alt=f"Training loss by step. One hidden layer falls to {shallow_losses[-10:].mean():.2f}; ten stay near log 10.",
     caption=f"Losses, averaged over ten steps. One hidden layer: {test_accuracy(shallow):.0%} of the test digits right. Ten: "
-    f"{test_accuracy(deep):.0%}. The dashed line is the loss of a net that knows nothing. One seed; card V2 below has more.",
+    f"{test_accuracy(deep):.0%}. The dashed line is the loss of a net that knows nothing. One seed; card V2 under “Evidence” has more.",
 )
 
 # %% [markdown]
@@ -157,9 +166,10 @@ plots.series(
 # Commit to an answer before you read on. A guess that turns out wrong teaches more than a right answer that you only
 # read. Nothing here is graded or sent anywhere.
 #
-# Three names occur that later lessons explain. **Glorot's** initialization draws the random weights in a size that is fitted
-# to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread (standard deviation) 1 over the
-# batch, before the activation (lesson 4). **Adam** is a rule of training that gives every weight a step size of its own (lesson 6).
+# Three names occur that later lessons explain. **Glorot's** initialization draws the random weights in a size that is
+# fitted to the layer (lesson 2). **Batch normalization** brings each unit's $z$ to mean 0 and spread 1 over the batch,
+# before the activation (lesson 4). **Adam** is a rule of training (an **optimizer**), as SGD is; it gives every weight
+# a step size of its own (lesson 6).
 
 # %% role="demo"
 predict("first_layer_gradient")
@@ -177,8 +187,8 @@ predict("which_remedy_alone")
 # ## See
 #
 # The figure builds a net of equal hidden layers for small digits of 8 × 8 pixels, and shows the norm of the gradient for
-# each layer's weights before any training. (**fan_in** is the number of inputs of a layer.) Change activation, depth and the size of the weights, and reach the goal that
-# the figure sets you. Do not miss the right panel when you are there.
+# each layer's weights before any training. (**fan_in** is the number of inputs of a layer.) Change activation, depth and
+# the size of the weights, and reach the goal that the figure sets you. Do not miss the right panel when you are there.
 
 # %% role="demo"
 small = datasets.load("digits")
@@ -192,9 +202,10 @@ GradientFigure(small.train.images, small.train.labels)
 #
 # $$ g_z = g_y \odot \sigma'(z), \qquad g_W = g_z^\top x, \qquad g_b = \sum_n g_z, \qquad g_x = g_z\, W . $$
 #
-# ($\odot$ multiplies number by number.) $g_W$ and $g_b$ move this layer's weights. $g_x$ goes on to the layer below, where
-# it is that layer's $g_y$. So **each layer multiplies the gradient by its slopes and its weights**, and what arrives at the
-# first of ten layers has been multiplied ten times.
+# ($\odot$ multiplies number by number; $x$, $y$ and their gradients have a row for each of $N$ examples, and $\sum_n$
+# adds the rows up.) $g_W$ and $g_b$ move this layer's weights. $g_x$ goes on to the layer below, where it is that
+# layer's $g_y$. So **each layer multiplies the gradient by its slopes and its weights**, and what arrives at the first
+# of ten layers has been multiplied ten times.
 #
 # How large is one such factor? The sigmoid's slope is $\sigma'(z) = y(1-y)$, and that is $\tfrac14$ at most, at $z = 0$.
 # How much the weights can stretch a gradient is a property of the matrix $W$: its largest **singular value**
@@ -202,14 +213,14 @@ GradientFigure(small.train.images, small.train.labels)
 #
 # $$ \lVert g_x \rVert \;\le\; \tfrac14\, \lVert W \rVert_2 \; \lVert g_y \rVert . $$
 #
-# That is the worst case. For a gradient that points anywhere, the squares of the terms $g_i s_i W_{ij}$ add up (the mixed
-# terms cancel on average), and the **expected** factor is
+# That is the worst case. Now let $s_i$ be the slope of unit $i$. For a gradient that may point anywhere, the squares of the
+# terms $g_i s_i W_{ij}$ add up (the mixed terms cancel on average), and the **expected** factor is
 #
 # $$ \rho = \sqrt{ \frac{1}{n_\text{out}} \sum_{i,j} \overline{s_i^2}\; W_{ij}^2 } , $$
 #
-# with $\overline{s_i^2}$ the mean square of unit $i$'s slopes over the examples. If $\rho = 0.14$ in each of nine layers,
-# the product is $0.14^9$, about two hundred-millionths. If it is 2, the product is $2^9 = 512$: the gradient **explodes**.
-# Only near 1 do all layers learn at one pace.
+# with $\overline{s_i^2}$ the mean of $s_i^2$ over the examples and $n_\text{out}$ the number of units. If $\rho = 0.14$
+# in each of nine layers, the product is $0.14^9 \approx 2 \cdot 10^{-8}$. If it is 2, the product is $2^9 = 512$: the
+# gradient **explodes**. Only near 1 do all layers learn at one pace.
 
 # %% [markdown]
 # ## Build
@@ -217,9 +228,9 @@ GradientFigure(small.train.images, small.train.labels)
 # ### 1. One layer, backward
 #
 # Write `dense_sigmoid_backward(x, weight, bias, grad_y)`: `x` is `(N, in)`, `weight` `(out, in)`, `bias` `(out,)`, and
-# `grad_y` `(N, out)` is the gradient at the layer's output $\sigma(z)$. Return the gradients of `x`, `weight` and `bias`,
-# each of the shape of what it is the gradient of. By hand, without PyTorch's autograd. Do not divide by N: if the loss is
-# a mean, the factor is in `grad_y` already.
+# `grad_y` `(N, out)` is the gradient at the layer's output $\sigma(z)$. Return the gradients of `x`, `weight` and
+# `bias`, in this order, each of the shape of what it is the gradient of. By hand, without PyTorch's autograd. Do not
+# divide by N: if the loss is a mean, the factor is in `grad_y` already.
 
 
 # %% exercise="vanishing_gradients.dense_sigmoid_backward" role="solution"
@@ -267,10 +278,10 @@ plots.series(
 )
 
 # %% [markdown]
-# Write `gradient_error(f, x, gradient)`. `f` takes a tensor of `x`'s shape and returns one number (a tensor without axes);
-# `x` and `gradient` are float64, of any shape: `x.numel()` is the number of entries, and `x.view(-1)[i]` is entry $i$ of all
-# laid out in one row. Return the **largest** relative error over all entries, 0 where both $a_i$
-# and $n_i$ are 0. Choose a step yourself, one for all. Leave `x` as it was.
+# Write `gradient_error(f, x, gradient)`. `f` takes a tensor of `x`'s shape and returns one number (a tensor without
+# axes); `x` and `gradient` are float64, both of one shape, whichever it is: `x.numel()` is the number of entries, and
+# `x.view(-1)[i]` is entry $i$ of all laid out in one row. Return one number, the **largest** of the entries' relative
+# errors; an entry's is 0 where both $a_i$ and $n_i$ are 0. Choose a step yourself, one for all. Leave `x` as it was.
 
 
 # %% exercise="vanishing_gradients.gradient_error" role="solution"
@@ -338,8 +349,8 @@ check("vanishing_gradients.gradient_norms", gradient_norms)
 
 # %% [markdown]
 # The net that failed, freshly made, beside two others. (**He's** initialization is another way to choose the size of the
-# random weights, meant for ReLU. In layers of equal size Glorot's weights are about 1.7 times as large as PyTorch's default,
-# and He's 2.4 times.)
+# random weights, meant for ReLU. In layers of equal size Glorot's weights are √3 ≈ 1.7 times as large as PyTorch's default,
+# and He's √6 ≈ 2.4 times.)
 
 # %% role="demo"
 nets = {
@@ -370,7 +381,7 @@ plots.series(
     alt="Gradient norm by layer on a log axis: two rising straight lines for the sigmoid nets, a nearly level one for ReLU. "
     + "; ".join(f"{name}: from {values[0]:.1e} to {values[-1]:.1e}" for name, values in norms.items()),
     caption="Before any training. A straight line on a log axis is a constant factor a layer. With PyTorch's default weights "
-    f"the first layer's gradient is {times_smaller:.1e} times smaller than the tenth's; with ReLU and He's, "
+    f"the tenth layer's gradient is {times_smaller:.1e} times the first's; with ReLU and He's, "
     f"{norms['ReLU, He'][9] / norms['ReLU, He'][0]:.1f} times.",
 )
 
@@ -380,7 +391,7 @@ reveal("first_layer_gradient", times_smaller)
 # %% [markdown]
 # ### 4. Predict the factor
 #
-# Write `layer_factor(x, weight, bias)` for one sigmoid layer. Return
+# Write `layer_factor(x, weight, bias)` for one sigmoid layer, its arguments as in exercise 1. Return two numbers:
 #
 # 1. `predicted`: the expected factor $\rho$ from the derivation above, with the mean of the squared slopes taken over the
 #    examples;
@@ -450,12 +461,13 @@ reveal("factor_of_a_layer", middle)
 # ### 5. How many units are saturated?
 #
 # The usual explanation of the vanishing gradient is saturation: far from 0 the sigmoid is flat. Measure it. Write
-# `saturated_share(model, x)`: for each `nn.Sigmoid` and each `nn.Tanh` in the model, in order, the share of its values
-# (over examples and units together) at which the slope is **under 5% of that activation's steepest slope**. Leave the
-# model as you found it.
+# `saturated_share(model, x)`: for each `nn.Sigmoid` and each `nn.Tanh` in the model, first layer first, the share of its
+# values (over examples and units together) at which the slope is **under 5% of that activation's steepest slope**. Return
+# these shares, between 0 and 1, as a tensor or a list. The slope of tanh is $1 - y^2$. The model may hold modules within
+# modules, and other activations, which do not count. Leave the model as you found it.
 #
 # To see what goes on inside a model, hang a **hook** on a module: `handle = module.register_forward_hook(f)` has PyTorch
-# call `f(module, args, output)` in each forward pass, until `handle.remove()`.
+# call `f(module, args, output)` in each **forward pass** (when the model computes its outputs), until `handle.remove()`.
 
 
 # %% exercise="vanishing_gradients.saturated_share" role="solution"
@@ -513,18 +525,20 @@ reveal("is_saturation_the_cause", glorot_share)
 # So saturation is *a* way to lose the gradient, and not the way it is lost here. With small weights hardly any unit is
 # saturated, and each layer still passes on a small part; with weights of spread 1 most units are saturated, and the few
 # that are not, times the large weights, carry the gradient all the same. What counts is the **product** of slope and
-# weights. Card V4 below has more seeds.
+# weights. (The factor is that on $g_y$, from layer to layer. The last column compares $g_W$, in which the layer's
+# slopes and inputs stand as well, so it need not be a power of the factor.) Card V4 below has more seeds.
 #
 # ### 6. A way around: the residual block
 #
 # If a product of many factors is the trouble, let the gradient also take a road without factors. A **residual block** adds
-# its input to its output (He and others, 2015). With one hidden layer as the branch:
+# its input to its output (He and others, 2015): the input takes the usual way through layers, the **branch**, and a way
+# around them, the **skip**. With one hidden layer in the branch:
 #
 # $$ y = x + \sigma(x W_1^\top)\, W_2^\top . $$
 #
-# Write `residual_block(x, w1, w2, grad_y)` and return `(y, grad_x)`: the output, and the gradient at `x` when `grad_y` is
-# the gradient at `y`. `x` and `grad_y` are `(N, n)`, `w1` is `(hidden, n)`, `w2` `(n, hidden)`. By hand again. Where a
-# value goes two ways, its gradients from both ways add up.
+# Write `residual_block(x, w1, w2, grad_y)` and return `(y, grad_x)`: the output, and the gradient at `x` when `grad_y`
+# is the gradient at `y`, both `(N, n)`. `x` and `grad_y` are `(N, n)`, `w1` is `(hidden, n)`, `w2` `(n, hidden)`. By
+# hand again. Where a value goes two ways, its gradients from both ways add up.
 
 
 # %% exercise="vanishing_gradients.residual_block" role="solution"
@@ -584,10 +598,10 @@ plots.series(
 # **Clipping by the global norm** limits the length of the step and keeps its direction: take the norm $\lVert g \rVert$ of
 # *all* gradients together, as if they were one long vector, and multiply every one of them by
 #
-# $$ \min\Big(1,\; \frac{\text{max\_norm}}{\lVert g \rVert + 10^{-6}}\Big) . $$
+# $$ \min\Big(1,\; \frac{\mathrm{max\_norm}}{\lVert g \rVert + 10^{-6}}\Big) . $$
 #
-# Write `clip_gradients(grads, max_norm)`: `grads` is a list of tensors. Return the list of clipped gradients and the norm
-# that they had **before**, for the log. Do not change the tensors that came in.
+# Write `clip_gradients(grads, max_norm)`: `grads` is a list of tensors. Return two things, the list of clipped
+# gradients and the norm that all together had **before**, for the log. Do not change the tensors that came in.
 #
 # For `grads = [[3, 0], [4]]` and `max_norm = 1` the norm is 5, and the clipped gradients are `[0.6, 0]` and `[0.8]`.
 
@@ -611,6 +625,9 @@ check("vanishing_gradients.clip_gradients", clip_gradients)
 
 # %% [markdown]
 # ## Trust: yours against the frameworks
+#
+# **Keras** is another library for nets; here it computes with **TensorFlow**, whose autograd is a **tape** that records
+# what is computed. Your results beside those of both, on the same numbers:
 
 # %% role="demo"
 keras = load_keras()  # some seconds
@@ -680,7 +697,7 @@ trust.table(
 # %% [markdown]
 # ## In the frameworks
 #
-# What differs, read just now from the versions that are installed here:
+# What differs, read just now from the versions that are installed here (the rules it names are the matter of lesson 2):
 
 # %% role="demo"
 rows = [
@@ -710,10 +727,13 @@ Markdown(
 #
 # ### 8. The same in Keras
 #
-# Write `keras_gradient_norms(model, x, labels)` with TensorFlow's `GradientTape`: the norm of the gradient for the `kernel`
-# (Keras's word for the weight) of every `keras.layers.Dense` in `model.layers`, first layer first, as a list. The loss is
-# the **mean** cross-entropy; the model gives logits. Call the model as in a training step. `labels` are class numbers, so
-# the loss is `keras.losses.SparseCategoricalCrossentropy`. Import what you need inside.
+# Write `keras_gradient_norms(model, x, labels)` with TensorFlow's `GradientTape`: the norm of the gradient for the
+# `kernel` (Keras's word for the weight) of every `keras.layers.Dense` in `model.layers`, first layer first, as a list.
+# The loss is the **mean** cross-entropy. `labels` are class numbers, so it is
+# `keras.losses.SparseCategoricalCrossentropy`, called with labels and outputs; its option `from_logits` tells it that
+# the outputs are logits, as here, and not probabilities. Call the model as in a training step:
+# `model(x, training=True)`. (Batch normalization, for one, computes otherwise when training is over.) `tf.norm` is the
+# norm. Import what you need inside.
 
 
 # %% exercise="vanishing_gradients.keras_norms" role="solution"
@@ -776,8 +796,10 @@ Markdown(
 
 # %% [markdown]
 # Mend it. Write `mended_net(sizes)`: `sizes` lists the numbers of inputs, hidden units and classes, as
-# `[12, 24, 24, …, 24, 4]`. The net keeps **all its dense layers, with these sizes**, and gives logits. It will be trained for
-# 60 steps of Adam, with a rate that you can't choose. You have a budget of **two changes**, out of
+# `[12, 24, 24, …, 24, 4]`. The net keeps **all its dense layers, with these sizes**, and gives logits. At the start,
+# the norm of the first layer's gradient must be between 1/100 and 100 times the last one's. Then it is trained for 60
+# steps of Adam, with a rate that you can't choose, and must be right on over 90% of the training examples. You have a
+# budget of **two changes**, out of
 #
 # - another activation (one kind for all layers);
 # - another start of the weights (all layers alike; biases may start at 0 without counting);
@@ -844,10 +866,11 @@ plots.series(
 # `(T, layers)` with each layer's gradient norm. Return `(step, layer, kind)`:
 #
 # - the **total** of a step is the norm of all layers together, the root of the sum of their squares. A step is **abnormal**
-#   if its total is above 10 × the **median** of the totals of all steps before it, or is no number. The first five steps (0
+#   if its total is above 10 × the **median** of the totals of all steps before it, or is NaN. The first five steps (0
 #   to 4) are never abnormal: there is nothing to compare them with. `step` is the first abnormal one;
 # - `layer` is the one that has grown the most there: its norm at that step, divided by the median of its own norms before;
-# - `kind` is `"spike"` if any later total is within the same limit again (one bad batch, say), and otherwise `"explosion"`.
+# - `kind` is `"spike"` if any later total is within the limit of that step again (one bad batch, say), and otherwise
+#   `"explosion"`.
 #
 # Where no step is abnormal, return `(-1, -1, "none")`. Count from 0. In real logs the numbers end in NaN, which compares as
 # false with everything; a loss can also jump for reasons of its own.
@@ -890,9 +913,15 @@ Markdown(told)
 # card was not met, in small nets and short training; read the rule. `course evidence V4` in a terminal measures one again on
 # your own machine.
 #
-# **It vanishes.** V1 fits the factor of a layer, before and after training, at three starts; look at how much it depends on
-# the size of the weights. V2 asks what that costs: how far do the first layer's weights move, and where does training end, beside a shallow net and a
-# healthy deep one?
+# Some words on the cards: an **arm** is one of the ways compared. **Validation** images serve for choosing, the
+# learning rate for one; the errors told come from **test** images, which serve for nothing else. A **95% interval**
+# says how precisely the seeds settle a mean: another set of seeds would mostly have given a mean in there. It is
+# **paired** where two arms are compared seed by seed.
+#
+# **It vanishes.** V1 fits the factor of a layer on the gradient for the *weights* (V4, below, that on the gradient at the
+# outputs), before and after training, at three starts; look at how much it depends on the size of the weights. V2 asks what
+# that costs: how far do the first layer's weights move, and where does training end, beside a shallow net and a healthy
+# deep one?
 
 # %% role="demo"
 claims.evidence("V1")
@@ -917,8 +946,8 @@ claims.evidence("V4")
 
 # %% [markdown]
 # **What helps?** The list of six remedies stands in many courses. V5 tries each of them *alone* on one failing net. *Reused
-# layers* were trained beforehand, without labels, each to pass on what its own input can be put together from again; the
-# *faster optimizer* is Adam.
+# layers* were trained beforehand, one by one and without labels, so that each layer's input can be computed back from its
+# output; the *faster optimizer* is Adam.
 
 # %% role="demo"
 claims.evidence("V5")
@@ -940,10 +969,10 @@ single = {
 reveal("which_remedy_alone", min(single, key=single.get))
 
 # %% [markdown]
-# **And the price of depth.** A net that **overfits** knows its training examples by heart and fails on new ones; the gap
-# between test and training error shows it. V6 asks whether depth and size bring that about. Look at its lower figures
-# before you believe the verdict: the gap grows only until the net is large enough to fit the training images at all, and a
-# larger gap goes with a *smaller* test error there.
+# **And the price of depth.** A net that **overfits** knows its training examples by heart and fails on new ones; the
+# gap between test and training error shows it. V6 asks whether depth and size (the number of **parameters**, weights
+# and biases) bring that about. Look at its lower figures before you believe the verdict: the gap grows only until the
+# net is large enough to fit the training images at all, and a larger gap goes with a *smaller* test error there.
 
 # %% role="demo"
 claims.evidence("V6")
@@ -988,8 +1017,8 @@ Markdown(
 #
 # - On the way back each layer multiplies the gradient by its slopes and its weights. Over many layers that is a power: it
 #   vanishes, it explodes, or, near a factor of 1, it comes through.
-# - The sigmoid's slope is at most 1/4. With weights of ordinary size that is enough to lose the gradient, without one
-#   saturated unit.
+# - The sigmoid's slope is at most 1/4. With weights of ordinary size that is enough to lose the gradient, with hardly a
+#   unit saturated.
 # - Look at the norm of every layer's gradient on a log axis before you change anything. A straight line is a constant
 #   factor.
 # - No learning rate fits layers whose gradients differ by powers of ten. Change the factor: activation *and* start of the

@@ -59,27 +59,28 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # **activation** bends $z$, mostly by $\mathrm{ReLU}(z) = \max(0, z)$, and what comes out is the next layer's $x$. A
 # **leaky** ReLU lets a part of the negative values through: $z$ for $z > 0$, and $a z$ below, with a small **slope** $a$.
 # Older nets bend with $\tanh$, or with the **logistic function** $1/(1 + e^{-z})$, also called sigmoid. The numbers of the
-# last layer are the **logits**, one for each class; **softmax** turns them into probabilities that sum to 1. A net of one
-# layer, without any bend, is a **linear classifier**.
+# last layer are the **logits**, one for each **class** (the kinds of pictures to be told apart); **softmax** turns them into
+# probabilities that sum to 1, $e^{z_k} / \sum_j e^{z_j}$. A net of one layer, without any bend, is a **linear classifier**.
 #
-# The **loss** is small where the right class has a high probability; it is given in **nats**, since it is a natural
-# logarithm. What a net is worth shows on **validation** and **test** images, which it has never trained on. **Training** computes the **gradient**, how the loss
-# changes with each weight, and moves all weights a little against it (by a **rate** times the gradient), again and again,
+# The **loss** of an example is $-\log$ of the probability that its right class got; its unit, with natural logarithms, is
+# the **nat**. What a net is worth shows on images that it has never trained on: **validation** images serve for choices, such as that of the
+# rate, and **test** images only for the final figure. **Training** computes the **gradient**, how the loss
+# changes with each weight, and moves all weights a little against it (by a **learning rate** times the gradient), again and again,
 # on one small **batch** of examples after another. An **epoch** is one pass over all examples. The gradient is computed from the last layer back to the
 # first: the gradient at a layer's $z$ comes from the gradient at the next one's, through the weights in between.
 #
 # This lesson is about sizes. The **mean square** of some numbers is the average of their squares; the **variance** is the
 # same after their mean has been taken off; the **deviation** is the variance's root. Where the mean is 0, mean square and
 # variance are equal, and people say variance for both. If $x$ has the variance $v$, then $c x$ has $c^2 v$. If $x$ and $y$ are
-# **independent** (knowing one tells nothing about the other), the variance of $x + y$ is the sum of theirs; and if their
-# means are 0, the mean square of $x y$ is the product of theirs.
+# **independent** (knowing one tells nothing about the other), the variance of $x + y$ is the sum of theirs, and the mean square
+# of $x y$ is the product of theirs.
 #
 # A layer's **fan_in** is how many numbers one of its outputs sums up; its **fan_out**, to how many outputs one input goes.
 # In a layer from 784 numbers to 64 units these are 784 and 64.
 #
 # A **convolution** lays a small patch of weights (a **kernel**, or **filter**) on every place of a picture, and outputs the
-# sums as a new picture, a **map**. The kernel's width and height are its **field**: the part of the picture that
-# one output sees.
+# sums as a new picture, a **map** (also called channel; a coloured picture comes in with three). The kernel's width and height
+# are its **field**: the part of the picture that one output sees.
 #
 # The pictures are 5,000 handwritten digits (`mnist5k`), emoji in eight classes by three artists (`emoji8`) and, in some
 # measurements at the end, silhouettes of animals (`animalshape`). All come with the course.
@@ -135,10 +136,12 @@ plots.series(
 #
 # A **tensor** is an array, as in numpy: `x * mask`, `x @ weight.T`, `x.square().mean()` mean the same. A tensor can remember
 # how it was computed (its **graph**), and through that PyTorch finds gradients: `torch.autograd.grad(number, [a, b])` gives the
-# gradient of a number at the tensors `a` and `b`, which must have been computed from something with `requires_grad`.
+# gradient of a number at the tensors `a` and `b`. It remembers only what was computed from a tensor that asks for it, as a net's weights
+# do and others after `x.requires_grad_()`.
 # `loss.backward()` does the same for all weights, and leaves the gradients in `weight.grad`. Inside `with torch.no_grad():` no
 # graph is kept, and weights may be changed in place: `weight.mul_(2)`, `weight.copy_(other)`, `bias.zero_()`; PyTorch's names
-# of in-place functions end in `_`. A **generator**, `torch.Generator().manual_seed(0)`, is a source of random numbers of its own.
+# of in-place functions end in `_`. A **generator**, `torch.Generator().manual_seed(0)`, is a source of random numbers of its own;
+# the **seed**, here 0, fixes which numbers come.
 #
 # A layer is an **`nn.Module`**. `nn.Linear(n_in, n_out)` keeps its `weight` as `(out, in)`, `nn.Conv2d(in_channels, out_channels,
 # kernel_size)` as `(out, in, height, width)`. `nn.Sequential(a, b, c)` puts layers in a row; `for layer in net:` goes through
@@ -177,24 +180,26 @@ widgets.FlowFigure(digits.test.images)
 # %% [markdown]
 # ## Derive: one line of statistics
 #
-# Take one unit, $z = \sum_{i=1}^{\text{fan\_in}} w_i x_i$, with its bias at 0. The weights are drawn independently, with mean 0
+# Take one unit, $z = \sum_{i=1}^{\mathrm{fan\_in}} w_i x_i$, with its bias at 0. The weights are drawn independently, with mean 0
 # and variance $\mathrm{Var}(w)$. So the terms $w_i x_i$ have mean 0, they are uncorrelated (on average over the draws, the
 # product of two of them is 0), their variances add up, and
 #
-# $$ \mathrm{Var}(z) = \text{fan\_in} \cdot \mathrm{Var}(w) \cdot \mathbb{E}[x^2]. $$
+# $$ \mathrm{Var}(z) = \mathrm{fan\_in} \cdot \mathrm{Var}(w) \cdot \mathbb{E}[x^2]. $$
 #
 # **Every layer multiplies the mean square by a constant.** If it is 1, the signal keeps its size, however many layers there
 # are. If it is 0.9, fifty layers leave $0.9^{50}$. That is the whole secret of the net above that did not train:
-# 0.01² · 64 is far below 1.
+# 0.01² · 64 is far below 1. ($\mathbb{E}$ stands for the mean: $\mathbb{E}[x^2]$ is the inputs' mean square.)
 #
 # Three consequences:
 #
-# 1. **Without a bend** the constant is 1 for $\mathrm{Var}(w) = 1/\text{fan\_in}$. (**LeCun**, 1998.)
+# 1. **Without a bend** the constant is 1 for $\mathrm{Var}(w) = 1/\mathrm{fan\_in}$. (**LeCun**, 1998.)
 # 2. **ReLU** takes half of the mean square away. Since $z$ is as often positive as negative,
-#    $\mathbb{E}[\mathrm{ReLU}(z)^2] = \tfrac12 \mathrm{Var}(z)$. So $\mathrm{Var}(w) = 2/\text{fan\_in}$. (**He** and others, 2015.)
+#    $\mathbb{E}[\mathrm{ReLU}(z)^2] = \tfrac12 \mathrm{Var}(z)$. So $\mathrm{Var}(w) = 2/\mathrm{fan\_in}$. (**He** and others, 2015.)
 # 3. **Backward** the gradient at one input is a sum over the outputs that it feeds, so the same calculation has fan_out where
-#    that one had fan_in: $\mathrm{Var}(w) = 1/\text{fan\_out}$. Where the fans differ no number serves both. **Glorot** and Bengio (2010) take
-#    the mean of both fans: $\mathrm{Var}(w) = 2/(\text{fan\_in} + \text{fan\_out})$.
+#    that one had fan_in: $\mathrm{Var}(w) = 1/\mathrm{fan\_out}$. Where the fans differ no number serves both. **Glorot** and Bengio (2010) take
+#    the mean of both fans: $\mathrm{Var}(w) = 2/(\mathrm{fan\_in} + \mathrm{fan\_out})$.
+#
+# PyTorch calls the last two by first names: `kaiming` is He's rule, `xavier` Glorot's.
 #
 # And why random at all? Two units of a layer with equal weights in and out compute the same, get the same gradient, and
 # stay equal for ever. Only different numbers can become different units. This is called **breaking the symmetry**.
@@ -247,7 +252,8 @@ check("initialization.variances", variances)
 # A prediction wants a measurement beside it. Write `measure(weights, x, gradient, slope)`: `weights` is a list of tensors
 # `(out, in)`, `x` the data `(N, n₀)`, `gradient` the gradient at the last layer's $z$, of the same shape as that. Send `x` through the
 # layers (no biases, `F.leaky_relu(z, slope)` between them), send the gradient back, and return the same two lists as before,
-# measured: mean squares over the batch and the units.
+# measured: mean squares over the batch and the units. (To begin with a gradient that is given, differentiate `(z * gradient).sum()`,
+# with the last layer's `z`: its gradient at `z` is just that.)
 
 
 # %% exercise="initialization.measure" role="solution"
@@ -267,7 +273,8 @@ def measure(weights, x, gradient, slope):
 check("initialization.measure", measure)
 
 # %% [markdown]
-# Both together, on real digits and a net whose width goes up and down. Lines are predicted, bands measured over eight draws.
+# Both together (the course's own functions), on real digits and a net whose width goes up and down. Lines are predicted, bands
+# measured over eight draws.
 
 # %% role="demo"
 sizes = [784, *[256, 32, 128] * 3]
@@ -302,7 +309,7 @@ plots.series(
         for name, (values, predicted) in found.items()
     ),
     caption="The signal's mean square by layer, predicted by the recursion and measured (mean and range of eight draws). "
-    "He's draw keeps it whatever the widths; Glorot's loses a half or so in each layer under ReLU. A narrow layer adds chance: "
+    "He's draw keeps it whatever the widths; Glorot's keeps the share fan_in / (fan_in + fan_out) in each layer under ReLU. A narrow layer adds chance: "
     "few units are a small sample.",
 )
 
@@ -325,14 +332,14 @@ plots.series(
 )
 
 # %% [markdown]
-# The last caption hides good news: with He's rule the gradient grows by fan_out/fan_in in a layer, and over the whole net these
-# factors telescope to the ratio of the last width to the first. So fan_in or fan_out, one of the two is enough; nobody needs both.
+# The last caption hides good news: with He's rule a layer multiplies the gradient's mean square by fan_out/fan_in, and over the
+# whole net all widths but the last and the first cancel. So fan_in or fan_out, one of the two is enough; nobody needs both.
 #
 # ### 3. Count the fans
 #
 # Everything hangs on fan_in, and that is where most mistakes are made. For a dense layer it is the number of inputs. One
-# output of a **convolution** sums over all input maps *and* over all places of the field: fan_in = maps × field. Four more
-# things to know:
+# output of a **convolution** sums over all input maps *and* over all places of the field (9 in one of 3 × 3): fan_in = maps × field.
+# Four kinds of kernels, and how they are kept; `*field` stands for its sides, of which there may be one, two or more:
 #
 # | kernel | PyTorch keeps | Keras keeps |
 # |---|---|---|
@@ -370,9 +377,9 @@ check("initialization.fans", fans)
 # %% [markdown]
 # ### 4. Glorot's draw
 #
-# The rule names a variance. Two draws have it: a normal one of deviation $\sqrt{2/(\text{fan\_in} + \text{fan\_out})}$, and a
+# The rule names a variance. Two draws have it: a normal one of deviation $\sqrt{2/(\mathrm{fan\_in} + \mathrm{fan\_out})}$, and a
 # **uniform** one between $-b$ and $b$. Mind the difference between a bound and a deviation: a uniform variable on $[-b, b]$ has
-# the variance $b^2/3$, so $b = \sqrt3 \cdot$ deviation $= \sqrt{6/(\text{fan\_in} + \text{fan\_out})}$.
+# the variance $b^2/3$, so $b = \sqrt3 \cdot$ deviation $= \sqrt{6/(\mathrm{fan\_in} + \mathrm{fan\_out})}$.
 #
 # To keep chance out of it you get the random numbers. Write `glorot(sample, fan_in, fan_out, distribution)`: with
 # `"normal"` the sample holds standard normal numbers, with `"uniform"` numbers from $[0, 1)$, as `torch.rand` gives them.
@@ -450,8 +457,9 @@ plots.histograms(
 reveal("torch_default", float(default.std() / (2 / 400) ** 0.5))
 
 # %% [markdown]
-# So a deep ReLU net made of plain `nn.Linear` layers loses five sixths of the signal's mean square in each layer. It is one more reason
-# why people put normalization between layers, or initialize by hand.
+# `nn.Linear` draws its weights uniformly between ±1/√fan_in. So a deep ReLU net made of plain `nn.Linear` layers loses five sixths of
+# the signal's mean square in each layer (what their random biases add aside). It is one more reason why people put normalization between
+# layers, or initialize by hand.
 #
 # ### 7. Without its tails
 #
@@ -551,8 +559,8 @@ plots.series(
 # divide its weights by the deviation of its output; run on through the activation to the second layer, and so on.
 #
 # Write `lsuv(net, x)`. `net` is an `nn.Sequential` whose layers have weights already, and biases of 0. Rescale the weights of every
-# `nn.Linear` and `nn.Conv2d` in place, so that this layer's output on `x` (before its activation) has variance 1, over the batch and all
-# units together: `.var(correction=0)`. Change nothing else; nothing is returned.
+# `nn.Linear` and `nn.Conv2d` (the last layer too) in place, so that this layer's output on `x`, before its activation, has variance 1,
+# over the batch and all units and places together: `.var(correction=0)`. Change nothing else; nothing is returned.
 
 
 # %% exercise="initialization.lsuv" role="solution"
@@ -577,8 +585,9 @@ check("initialization.lsuv", lsuv)
 # predicts softmax(bias) for everybody. With a bias of 0 that is the same probability for each class, and the first steps are spent on
 # learning that some are rare.
 #
-# Write `output_bias(counts, units)`. `counts` is a tensor with the number of training examples of each class. With one output
-# for each class, return the bias `(classes,)` for which softmax gives the classes' shares. With `units == 1` there is one logistic unit
+# Write `output_bias(counts, units)`. `counts` is a tensor with the number of training examples of each class, none of them 0. With one
+# output for each class (`units` is their number), return a bias `(classes,)` for which softmax gives the classes' shares. (There are many:
+# softmax takes no notice of a constant added to all.) With `units == 1` there is one logistic unit
 # for two classes, and `counts` is (negatives, positives): return the bias `(1,)` for which $1/(1 + e^{-b})$ is the share of positives.
 
 
@@ -699,7 +708,8 @@ trust.table(
 # | orthogonal | `orthogonal_(w, gain)` | `Orthogonal(gain)` |
 # | all layers of a model | `model.apply(function)`, called for every module | each layer's own arguments |
 #
-# And where the two differ. The numbers in this table are read from the versions that are installed here:
+# And where the two differ. The numbers in this table are read from the versions that are installed here. (An **embedding** is a layer
+# that keeps a row of weights for each word, or other thing, of a list.)
 
 # %% role="demo"
 rows = [c for c in conventions.CONVENTIONS.values() if c.id.startswith("initializers.")]
@@ -718,7 +728,7 @@ Markdown(
 # Write `variance_scaling(rule, seed)`: the `VarianceScaling` that draws what `rule` draws. The rules are Keras's `"GlorotUniform"`,
 # `"GlorotNormal"`, `"HeUniform"`, `"HeNormal"`, `"LecunUniform"`, `"LecunNormal"` (with this seed, the very same numbers), and
 # PyTorch's `"torch xavier_normal_"`, `"torch kaiming_normal_"` (as it is called for ReLU) and `"torch nn.Linear"` (the layer's default
-# weights): the same distribution.
+# weights): the same distribution. Import `keras` inside.
 
 
 # %% exercise="initialization.variance_scaling" role="solution"
@@ -789,8 +799,8 @@ reveal("zero_start", "nothing" if moved == 0 else "copies" if apart < 1e-6 else 
 
 # %% [markdown]
 # Write a diagnosis. `diagnose_start(model, x, y)` gets an `nn.Sequential` of a dense layer, an activation and another dense layer. Take **three
-# steps** of plain gradient descent at the rate 0.1 (each weight ← weight − 0.1 · its gradient of `F.cross_entropy(model(x), y)`) on a **copy**
-# of the model (`copy.deepcopy(model)`), since the first gradient alone can mislead, and return two things:
+# steps** of plain gradient descent at the rate 0.1 (each weight and bias ← itself − 0.1 · its gradient of `F.cross_entropy(model(x), y)`)
+# on a **copy** of the model (`copy.deepcopy(model)`), since the first gradient alone can mislead, and return two things:
 #
 # 1. `"nothing moves"` where no weight of the hidden layer (`model[0].weight`) has changed by 1e-6 or more; else `"copies"` where two or more hidden
 #    units still have the same weights in; else `"learns"`;
@@ -826,7 +836,7 @@ def diagnose_start(model, x, y):
 check("initialization.clinic_symmetry", diagnose_start)
 
 # %% [markdown]
-# If you looked at the cases: a net whose *last* layer alone starts at 0 learns very well (from the second step on), and so
+# If you looked at the cases: a net whose *last* layer alone starts at 0 does learn (its hidden layer from the second step on), and so
 # does one whose hidden units start alike but are read with different weights. It is equal weights in *and* out that tie units
 # together.
 #
@@ -885,9 +895,10 @@ plots.series(
 # %% [markdown]
 # It counts the wrong inputs, more than once, and leaves PyTorch's random biases in place. Write `initialize(model, noise)`: the weights of
 # every `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` in the model become noise · √(2 / fan_in), with the fan_in that an output really
-# has (grouped and transposed kernels too), their biases 0. Leave `nn.BatchNorm2d` layers as they are: their `weight` is no kernel.
-# `noise` maps the name of each parameter, as `model.named_parameters()` gives it, to standard normal numbers of its shape. (The layers
-# have `in_channels`, `out_channels`, `kernel_size` and `groups`, and every layer here has a bias.)
+# has (grouped and transposed kernels too), their biases 0. Leave `nn.BatchNorm2d` layers as they are: their `weight` is no kernel. `noise`
+# maps the name of each parameter, as `model.named_parameters()` gives it (a module's name and `.weight` or `.bias`, as in `"0.weight"`), to
+# standard normal numbers of its shape. Change the model in place; nothing is returned. (The layers have `in_channels`, `out_channels`,
+# `kernel_size` and `groups`, and every layer here has a bias.)
 
 
 # %% exercise="initialization.clinic_fans" role="solution"
@@ -912,7 +923,8 @@ check("initialization.clinic_fans", initialize)
 # ## What does a random filter see?
 #
 # One of the questions at the top was: the first layer should find edges; how can it, if it starts with random numbers? An old answer says
-# that a random filter acts much like an edge detector already. Look for yourself. Each filter below is 3 × 3 pixels in three
+# that a random filter acts much like an edge detector already. Look for yourself, beside filters that are **pretrained**, taken from a net
+# that was trained on other pictures. Each filter below is 3 × 3 pixels in three
 # colours; beside it stands what it makes of one picture.
 
 # %% role="demo"
@@ -984,6 +996,10 @@ reveal("random_filters", claims.load("I6").interval.mean)
 # Where starts compete, each chose its learning rate on validation images with the same budget. *Does not hold* means that the rule written on the card
 # was not met, in small nets and short training; read the rule. `course evidence I3` in a terminal measures one again on your own machine.
 #
+# Some words on the cards: $N(0, 0.01^2)$ is the normal distribution of mean 0 and deviation 0.01. A **95% interval** says how precisely the
+# seeds settle a mean: another set of seeds would mostly have given a mean in there. It is **paired** where two ways are compared seed by
+# seed. A linear **head** is a linear classifier on top of something else.
+#
 # **Must the variances be equal?** I1 is the figure from above with training behind it: how far from 1 may a layer's factor be?
 
 # %% role="demo"
@@ -1001,7 +1017,7 @@ claims.evidence("I2")
 claims.evidence("I3")
 
 # %% [markdown]
-# **Convolutions, and an old tutorial.** I4 counts fan_in in four ways, and has the frameworks' own counts beside them. I5 is the range ±1/fan_in (without
+# **Convolutions, and an old tutorial.** I4 counts fan_in in four ways, the frameworks' own two among them. I5 is the range ±1/fan_in (without
 # the root), which a widely read tutorial gave for LeNet, one of the first convolutional nets.
 
 # %% role="demo"
@@ -1012,7 +1028,7 @@ claims.evidence("I5")
 
 # %% [markdown]
 # **Filters, random or learned.** I6 was the question about edges. I7 begins with the first three blocks of layers of a net that was trained on
-# photographs, instead of random numbers; everything trains on from there. Read it with I6 in mind: where random filters do nearly as well, there is
+# photographs, instead of random numbers; everything trains on from there. Read it with I6 in mind: where random filters do as well, there is
 # little to gain. What the *deeper* layers of a pretrained net are worth is the question of lesson 5.
 
 # %% role="demo"
@@ -1038,8 +1054,8 @@ claims.evidence("I7")
 # classes' shares. Random numbers break this symmetry.
 #
 # But their size matters too. A unit sums fan_in products, so a layer multiplies the signal's variance by fan_in · Var(w), and a ReLU
-# takes half of it away. With 64 inputs and a deviation of 0.01 that is about 0.003 for every layer. Five layers survive it, since the
-# optimizer can make up for it; after twenty, nothing of the input is left, and the gradient fades on its way back in the same manner. The net
+# takes half of it away. With 64 inputs and a deviation of 0.01 that is about 0.003 for every layer. Five layers still get somewhere, since
+# training can make up for it; after twenty, nothing of the input is left, and the gradient fades on its way back in the same manner. The net
 # then predicts the same for every picture: log 10.
 #
 # You see it before any training: send one batch through and print the variance of each layer's output, and of the gradient at each layer. They should be
@@ -1069,8 +1085,8 @@ Markdown(
 # %% role="demo"
 Markdown(
     "\n".join(
-        f"- *{claims.load(id).statement}* **{claims.load(id).verdict}.** {claims.load(id).headline}"
-        for id in ("I1", "I3", "I5", "I6", "I7")
+        f"- *{r.statement}* **{' '.join(filter(None, (r.verdict, r.condition)))}.** {r.headline}"
+        for r in map(claims.load, ("I1", "I3", "I5", "I6", "I7"))
     )
 )
 

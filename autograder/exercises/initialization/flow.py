@@ -275,7 +275,7 @@ predicted_exercise = Exercise(
         Misconception(
             "after_the_activation",
             after_the_activation,
-            "Your forward numbers are taken after the activation. Asked is the pre-activation z.",
+            "Your forward numbers are taken after the activation. Asked is z, before it.",
             "Keep n · v · moment, and only then apply the activation's factor for the next layer.",
         ),
     ),

@@ -453,7 +453,8 @@ output_bias_exercise = Exercise(
         Misconception(
             "odds_without_logarithm",
             odds_without_logarithm,
-            "For the logistic unit you return the odds. Their logarithm is what the logistic function undoes.",
+            "For the logistic unit you return the odds, positives over negatives. Their logarithm is what the logistic "
+            "function undoes.",
             "log(positives / negatives).",
         ),
         Misconception(

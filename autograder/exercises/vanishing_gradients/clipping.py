@@ -216,7 +216,7 @@ clip_exercise = Exercise(
         Misconception(
             "largest_entry",
             largest_entry,
-            "You take the largest entry for the norm (it is the infinity norm). Asked is the Euclidean norm.",
+            "You take the largest entry for the norm. Asked is the length of all gradients together.",
             "The root of the sum of all squared entries.",
         ),
         Misconception(

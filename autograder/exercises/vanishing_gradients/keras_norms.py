@@ -267,8 +267,8 @@ keras_norms = Exercise(
         Misconception(
             "in_inference",
             in_inference,
-            "model(x) without `training` runs in inference: in the case “{case}” batch norm then uses its moving "
-            "averages instead of the batch.",
+            "model(x) without `training` computes as a finished model does: in the case “{case}” batch norm then uses "
+            "averages kept from earlier batches instead of this batch's.",
             "model(x, training=True).",
         ),
         Misconception(
@@ -282,7 +282,7 @@ keras_norms = Exercise(
             "tape_asked_twice",
             tape_asked_twice,
             "A tape answers once, then it is empty: in a loop, the second layer's question fails.",
-            "Ask for all gradients in one call, tape.gradient(loss, kernels), or make the tape persistent.",
+            "Ask for all gradients in one call, tape.gradient(loss, kernels), or write GradientTape(persistent=True).",
         ),
         Misconception(
             "norms_of_the_kernels",
