@@ -379,7 +379,7 @@ plots.history(
 
 # %% role="demo"
 lengths = {}
-for examples, epochs in ((100, 60), (len(train_all[1]), 12)):
+for examples, epochs in ((100, 60), (len(train_all[1]), 16)):
     part = train_all[0][:examples], train_all[1][:examples]
     history = course_training.train(
         dense_net(64), part, valid_data, epochs=epochs, batch_size=32, seed=1, progress=False
@@ -666,7 +666,6 @@ check("regularization.keras_split", keras_split)
 # %% role="demo"
 keras = load_keras()  # some seconds
 
-
 # %% role="demo"
 def fitted(order):
     keras.utils.set_random_seed(0)
@@ -675,7 +674,7 @@ def fitted(order):
     )
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     images, labels = train_all[0][order].flatten(1).numpy(), train_all[1][order].numpy()
-    log = model.fit(images, labels, validation_split=0.3, shuffle=True, epochs=6, verbose=0).history
+    log = model.fit(images, labels, validation_split=0.3, shuffle=True, epochs=5, batch_size=64, verbose=0).history
     return log["accuracy"][-1], log["val_accuracy"][-1]
 
 
@@ -776,7 +775,9 @@ trust.table(
             lambda: l1_step(weight, grad, 0.1, 3.0),
             F.softshrink(weight - 0.1 * grad, 0.3),
         ),
-        trust.Row("max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)),
+        trust.Row(
+            "max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)
+        ),
         trust.Row(
             "max_norm",
             "constraints.MaxNorm (Keras)",
@@ -1126,7 +1127,9 @@ Markdown(
 
 # %% role="demo"
 settled = [claims.load(id) for id in ("R10", "R4", "R2", "R8")]
-Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result))
+Markdown(
+    "\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result)
+)
 
 # %% [markdown]
 # ## Sources
