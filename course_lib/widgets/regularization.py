@@ -154,14 +154,15 @@ def _error_panel(found: Fit, left: float, top: float, width: float, height: floa
         parts.append(panel.curve(STRENGTHS, values, colour, dash=dash))
         x, y = panel.x_of(found.strength), panel.y_of(now)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}" stroke="currentColor"/>')
-        parts.append(text(min(x, left + width - 30), y - 11, f"{now:.2f}", extra='font-weight="700"'))
+        above = colour == TEST  # the test error is the larger one: the two figures stay apart
+        parts.append(text(x + 16, y - 11 if above else y + 22, f"{now:.2f}", extra='font-weight="700"'))
     return "".join(parts)
 
 
 def _sentence(found: Fit) -> str:
-    how = f"λ = {amount(found.brake, found.strength):.1e}"
+    how = f"λ = {amount(found.brake, found.strength):.2g}"
     if found.brake == "stopping":
-        how = f"stopped after a time of {amount(found.brake, found.strength):.1e}"
+        how = f"stopped after a time of {amount(found.brake, found.strength):.2g}"
     return (
         f"{len(found.points[0])} points, noise {found.noise:.2f}, {how}: training error {found.training_error:.2f}, "
         f"test error {found.test_error:.2f}, norm of the weights {found.norm:.1f}."
@@ -197,8 +198,8 @@ class BrakeFigure(Interactive):
             found = fit("penalty", strength)
             top = 58 + row * index
             told.append(_sentence(found))
-            name = f"{'abc'[index]}) {words}: {_sentence(found)}"
-            body += text(52, top - 12, name, anchor="start", size=12, extra='font-weight="700"')
+            name = f"{'abc'[index]}) {words}, λ = {amount('penalty', strength):.2g}"
+            body += text(52, top - 12, name, anchor="start", size=13, extra='font-weight="700"')
             body += _curve_panel(found, 52, top, 350, 210) + _error_panel(found, 480, top, 270, 210)
         alt = "A curve fitted to noisy points under an ℓ2 penalty. " + " ".join(told)
         return Figure(drawing(780, 58 + row * len(settings), body, alt), alt, CAPTION)

@@ -359,7 +359,7 @@ def dense_net(width=128, p=0.0, seed=0):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Dropout(p), nn.Linear(width, 10))
 
 
-run = course_training.train(dense_net(), noisy, valid_data, epochs=25, batch_size=32, seed=1, progress=False)
+run = course_training.train(dense_net(), noisy, valid_data, epochs=25, lr=3e-3, batch_size=32, seed=1, progress=False)
 stopping = course_regularizers.EarlyStopping(patience=5)
 stopped_at = next((e + 1 for e, loss in enumerate(run.valid_loss) if stopping.step(loss)), len(run.valid_loss))
 best_at = stopping.best_epoch + 1
@@ -666,6 +666,7 @@ check("regularization.keras_split", keras_split)
 # %% role="demo"
 keras = load_keras()  # some seconds
 
+
 # %% role="demo"
 def fitted(order):
     keras.utils.set_random_seed(0)
@@ -775,9 +776,7 @@ trust.table(
             lambda: l1_step(weight, grad, 0.1, 3.0),
             F.softshrink(weight - 0.1 * grad, 0.3),
         ),
-        trust.Row(
-            "max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)
-        ),
+        trust.Row("max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)),
         trust.Row(
             "max_norm",
             "constraints.MaxNorm (Keras)",
@@ -1127,9 +1126,7 @@ Markdown(
 
 # %% role="demo"
 settled = [claims.load(id) for id in ("R10", "R4", "R2", "R8")]
-Markdown(
-    "\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result)
-)
+Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result))
 
 # %% [markdown]
 # ## Sources

@@ -13,7 +13,7 @@ from course_lib.regularizers import decay_groups, max_norm_, random_shift
 
 __all__ = ["ConvNet", "Way", "train_way"]
 
-STEPS, BATCH, EVERY = 300, 32, 30
+STEPS, BATCH, EVERY = 250, 32, 25
 WATCHED = 300  # validation images that early stopping looks at
 
 

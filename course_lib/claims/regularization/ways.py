@@ -153,7 +153,7 @@ def measure_seven(seeds):
             found = []
             for seed in seeds:
                 fit = wrong_labels(parts[0], dirty, classes, seed) if dirty else parts[0]
-                found.append(train_way(way, fit, *parts[1:], classes, seed, **{"n": FEW, "steps": 300, **how})[2])
+                found.append(train_way(way, fit, *parts[1:], classes, seed, **{"n": FEW, **how})[2])
             return percent(found)
 
         whole = (train, valid, test)
