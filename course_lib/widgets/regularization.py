@@ -145,7 +145,7 @@ def _error_panel(found: Fit, left: float, top: float, width: float, height: floa
         width,
         height,
         Axis("strength of the brake", 0, 1, {0: "none", 0.5: "½", 1: "full"}),
-        Axis("error (root mean square)", 0.01, 10, {0.01: "0.01", 0.1: "0.1", 1: "1", 10: "10"}, log=True),
+        Axis("error (root mean square)", 0.003, 10, {0.01: "0.01", 0.1: "0.1", 1: "1", 10: "10"}, log=True),
     )
     parts = [panel.frame()]
     for values, now, (_, colour, dash) in zip(

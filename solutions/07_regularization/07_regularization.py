@@ -594,8 +594,8 @@ check("regularization.gap_head", gap_head)
 #
 # ### 11. Folds without a leak
 #
-# With few examples one validation set is small, and its number a matter of luck. **$k$-fold cross-validation** cuts
-# the data into $k$
+# With few examples one validation set is small, and its number a matter of luck. **k-fold cross-validation** cuts the
+# data into $k$
 # **folds**; each validates once, while the others train. **Stratified** folds hold each class in nearly equal
 #  numbers. And whatever is computed from the
 # data, such as the mean and deviation by which inputs are **standardized** (made to have mean 0 and deviation 1),
@@ -1055,11 +1055,23 @@ check("regularization.clinic_leak", find_leak)
 #
 # ## Evidence
 #
-# What this lesson says, and what people say about regularization, put to the test on real images, with at least five
-# seeds. *Does not
+# What this lesson says, and what people say about regularization, put to the test on real images, each with at least
+# five **seeds** (a seed fixes everything random in a run: where the weights start, which images, in which order;
+# another seed is another run). The intervals say how sure the mean over the seeds is. *Does not
 # hold* means that the rule written on the card was not met, in small nets and short training; read the rule. `course
 # evidence R10` in a
 # terminal measures one again on your own machine.
+
+# %% [markdown]
+# **Both errors.** R1 asks whether the brake lowers the error that counts, and what it does to the other one; look at
+# the training sets with wrong labels. R2 turns λ up until it is too much, and compares the penalty with the decay
+# beside the step: under Adam the two are different rules.
+
+# %% role="demo"
+claims.evidence("R1")
+
+# %% role="demo"
+claims.evidence("R2")
 
 # %% [markdown]
 # **When to stop.** R4 stops alone and together with ℓ2 and dropout; R5 asks what the right length has to do with the
@@ -1067,6 +1079,18 @@ check("regularization.clinic_leak", find_leak)
 
 # %% role="demo"
 claims.evidence("R4")
+
+# %% [markdown]
+# **Gaps that look like bugs.** R7 takes the two causes of a rising validation loss apart. Look at the loss *and* at the
+# error. R8 runs both tests of the clinic's first case over several seeds, and two causes that have nothing to do with
+# augmentation. Look at whether both sets show the gap at all: the net is also worse on new images than on its own, and
+# that works against it.
+
+# %% role="demo"
+claims.evidence("R7")
+
+# %% role="demo"
+claims.evidence("R8")
 
 # %% [markdown]
 # ## Explain
