@@ -21,10 +21,10 @@ CAUSES = ("neither", "long epochs", "another class balance", "both")
 
 def measure_rise(seeds):
     """Validation loss and error by epoch. A long epoch shows each image 30 times, as frames of one film do."""
-    losses, errors = [], []
+    losses, errors, learned = [], [], []
     for name in SETS:
         train, valid, _, classes = halved(name)
-        loss_arms, error_arms = {}, {}
+        loss_arms, error_arms, train_arms = {}, {}, {}
         # the class that is hardest without either cause makes up most of the shifted validation set
         probe = train_dense([Rule(0)], {0: subset(train, 1000, 0)}, {}, classes=classes, steps=200)
         hardest = hardest_class(probe.params, valid, classes)
@@ -43,11 +43,12 @@ def measure_rise(seeds):
             for word in words:
                 loss_arms[word] = curves.losses[word].tolist()
                 error_arms[word] = [percent(values) for values in curves.errors[word]]
-            loss_arms[f"training, {'long epochs' if repeats > 1 else 'short epochs'}"] = curves.losses["train"].tolist()
+            train_arms["long epochs" if repeats > 1 else "short epochs"] = curves.losses["train"].tolist()
         axis = ("epoch", tuple(range(1, EPOCHS + 1)))
-        losses.append(Series(f"loss, {name}", "nats", loss_arms, *axis))
+        losses.append(Series(f"validation loss, {name}", "nats", loss_arms, *axis))
+        learned.append(Series(f"training loss, {name}", "nats", train_arms, *axis))
         errors.append(Series(f"validation error, {name}", "% wrong", error_arms, *axis))
-    return Measured(series=(*losses, *errors))
+    return Measured(series=(*losses, *errors, *learned))
 
 
 def hardest_class(params, valid, classes: int) -> int:
@@ -67,7 +68,7 @@ def shift_balance(valid, rare_no_more: int, keep: float = 0.1):
 def decide_rise(measured):
     rise, level = {}, {}
     for name in SETS:
-        series = measured[f"loss, {name}"]
+        series = measured[f"validation loss, {name}"]
         for cause in CAUSES:
             rise[name, cause] = Interval.of_difference(
                 f"validation loss after epoch {EPOCHS} minus after epoch 1, {cause}, {name}",
@@ -87,7 +88,7 @@ def decide_rise(measured):
         condition += "on one set" if any(rise[name, rest].low > 0 for name in SETS) else "on neither set"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
-    first = measured[f"loss, {SETS[0]}"]
+    first = measured[f"validation loss, {SETS[0]}"]
     error = measured[f"validation error, {SETS[0]}"]
     return Decision(
         verdict=verdict,

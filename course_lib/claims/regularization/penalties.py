@@ -24,6 +24,11 @@ def halved(name: str):
     return *((x[:, 0], y) for x, y in (data.train, data.valid, data.test)), data.classes
 
 
+def in_words(values) -> tuple[str, ...]:
+    """The values as text: an axis on which 0 and 0.001 can both be seen."""
+    return tuple(f"{value:g}" for value in values)
+
+
 def percent(values) -> list[float]:
     return [100 * float(value) for value in values]
 
@@ -49,21 +54,21 @@ def measure_both_errors(seeds):
             by = {part: curves.errors[part][-1].view(len(STRENGTHS), -1) for part in ("train", "valid", "test")}
             arms = {f"{part} error": [percent(v) for v in values] for part, values in by.items()}
             same = "a net without a penalty may learn every training image"
-            found.append(Series(label, "% wrong", arms, "weight decay λ", STRENGTHS, identical=same))
+            found.append(Series(label, "% wrong", arms, "weight decay λ", in_words(STRENGTHS), identical=same))
     return Measured(series=found)
 
 
 def decide_both_errors(measured):
     gains, costs, chosen = {}, {}, {}
     for series in measured.series:
-        best = min(STRENGTHS[1:], key=lambda s, series=series: series.mean("valid error", s))
+        best = min(STRENGTHS[1:], key=lambda s, series=series: series.mean("valid error", f"{s:g}"))
         chosen[series.name] = best
         for part, kept in (("test error", gains), ("train error", costs)):
             kept[series.name] = Interval.of_difference(
                 f"{part}, λ = {best:g} minus none, {series.name}",
                 "points",
-                series.values(part, best),
-                series.values(part, 0.0),
+                series.values(part, f"{best:g}"),
+                series.values(part, "0"),
             )
     good = [name for name in gains if gains[name].high < 0 and costs[name].high >= 0]
     if len(good) == len(gains):
@@ -103,10 +108,10 @@ def measure_strength(seeds):
         arms = {
             part: [percent(v) for v in curves.errors[part][-1].view(len(PENALTIES), -1)] for part in ("train", "test")
         }
-        errors.append(Series(f"errors, {name}", "% wrong", arms, "ℓ2 penalty λ", PENALTIES))
+        errors.append(Series(f"errors, {name}", "% wrong", arms, "ℓ2 penalty λ", in_words(PENALTIES)))
     return Measured(
         series=(
-            Series("norm of all weights", "‖w‖", norms, "ℓ2 penalty λ", PENALTIES),
+            Series("norm of all weights", "‖w‖", norms, "ℓ2 penalty λ", in_words(PENALTIES)),
             *errors,
             *(measure_rules(name, seeds) for name in SETS),
         )
@@ -136,18 +141,19 @@ def measure_rules(name: str, seeds) -> Series:
 def decide_strength(measured):
     norm = measured["norm of all weights"]
     falling = all(
-        all(a > b for a, b in pairwise(values)) for values in ([norm.mean(name, s) for s in PENALTIES] for name in SETS)
+        all(a > b for a, b in pairwise(values))
+        for values in ([norm.mean(name, s) for s in in_words(PENALTIES)] for name in SETS)
     )
     over, under, best_at = {}, {}, {}
     for name in SETS:
         errors = measured[f"errors, {name}"]
-        best = min(PENALTIES, key=lambda s, errors=errors: errors.mean("test", s))
+        best = min(in_words(PENALTIES), key=lambda s, errors=errors: errors.mean("test", s))
         best_at[name] = best
-        over[name] = Interval.of_difference("", "", errors.values("test", best), errors.values("test", 0.0))
+        over[name] = Interval.of_difference("", "", errors.values("test", best), errors.values("test", "0"))
         under[name] = Interval.of_difference(
-            f"test error, λ = {PENALTIES[-1]:g} minus λ = {best:g}, {name}",
+            f"test error, λ = {PENALTIES[-1]:g} minus λ = {best}, {name}",
             "points",
-            errors.values("test", PENALTIES[-1]),
+            errors.values("test", f"{PENALTIES[-1]:g}"),
             errors.values("test", best),
         )
     bent = all(over[name].high < 0 < under[name].low for name in SETS)
@@ -169,11 +175,11 @@ def decide_strength(measured):
         verdict=HOLDS if falling and bent else DOES_NOT_HOLD,
         interval=under[SETS[0]],
         figures={
-            "none": first.mean("test", 0.0),
+            "none": first.mean("test", "0"),
             "best": first.mean("test", best_at[SETS[0]]),
             "best_at": best_at[SETS[0]],
-            "most": first.mean("test", PENALTIES[-1]),
-            "norm": norm.mean(SETS[0], PENALTIES[-1]) / norm.mean(SETS[0], 0.0),
+            "most": first.mean("test", f"{PENALTIES[-1]:g}"),
+            "norm": norm.mean(SETS[0], f"{PENALTIES[-1]:g}") / norm.mean(SETS[0], "0"),
             "plain": plain,
             "adam": f"{adam[0].mean:+.1f} ({adam[0].low:+.1f} to {adam[0].high:+.1f})",
             "adam2": f"{adam[1].mean:+.1f} ({adam[1].low:+.1f} to {adam[1].high:+.1f})",
@@ -355,7 +361,7 @@ CLAIMS = (
         statement="Weight decay adds λ·wᵀw to the cost: a larger λ gives smaller weights and less overfitting, then "
         "underfitting.",
         headline="mnist5k with a fifth of the labels wrong: test error {none:.1f}% without, {best:.1f}% at "
-        "λ = {best_at:g}, {most:.1f}% at the largest λ, whose weights are {norm:.2f} × as large. Penalty or decay: "
+        "λ = {best_at}, {most:.1f}% at the largest λ, whose weights are {norm:.2f} × as large. Penalty or decay: "
         "under "
         "gradient descent they differ by {plain:.1f} points at most; under Adam decay minus penalty is {adam} points "
         "on "

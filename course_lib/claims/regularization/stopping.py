@@ -50,7 +50,7 @@ def measure_stopping(seeds):
                 arms[LAST_WEIGHTS] = [percent(test_errors[end, row] for (_, end), row in zip(ends, rows, strict=True))]
                 gone[name] = [float(AT[end]) for _, end in ends]
         found.append(Series(f"test error, {name}", "% wrong", arms))
-        shown = AT[:: len(AT) // 8]
+        shown = tuple(LAST // 2**k for k in range(4, -1, -1))
         parts = {
             part: [curves.losses[part][AT.index(step), : len(seeds)].tolist() for step in shown]
             for part in ("train", "valid")
