@@ -1086,6 +1086,13 @@ claims.evidence("R4")
 claims.evidence("R5")
 
 # %% [markdown]
+# **A meter and a brake.** In R6 a fifth of the images is held out: once only measured, once used to stop; with dropout
+# and without.
+
+# %% role="demo"
+claims.evidence("R6")
+
+# %% [markdown]
 # **Gaps that look like bugs.** R7 takes the two causes of a rising validation loss apart. Look at the loss *and* at the
 # error. R8 runs both tests of the clinic's first case over several seeds, and two causes that have nothing to do with
 # augmentation. Look at whether both sets show the gap at all: the net is also worse on new images than on its own, and
@@ -1096,6 +1103,18 @@ claims.evidence("R7")
 
 # %% role="demo"
 claims.evidence("R8")
+
+# %% [markdown]
+# ## What helps?
+#
+# R10 is the table that most people come for: one conv net, each way alone, and what validation liked of them together.
+# An interval that crosses 0 means that these seeds can't tell the way from none at all. Look at the training errors
+# too. Every arm gets the same number of steps, and not many; where the training error is far above 0, the net has not
+# even learned its own images, and a brake on a net that underfits makes it worse. Several brakes at once need more
+# time, or each a lighter touch: choosing the strength of each alone and then taking them all is not tuning.
+
+# %% role="demo"
+claims.evidence("R10")
 
 # %% [markdown]
 # **Many labels.** “27 classes, so of course it overfits,” somebody wrote, and was contradicted. It depends on what is
