@@ -1076,6 +1076,13 @@ claims.evidence("R1")
 claims.evidence("R2")
 
 # %% [markdown]
+# **Which penalty, on what?** R3 compares ℓ1, ℓ2 and both, counts the zeros, and puts the biases in and out; its table
+# shows how each framework collects a penalty, and one way that collects nothing.
+
+# %% role="demo"
+claims.evidence("R3")
+
+# %% [markdown]
 # **When to stop.** R4 stops alone and together with ℓ2 and dropout; R5 asks what the right length has to do with the
 # size of the data.
 
@@ -1122,6 +1129,13 @@ claims.evidence("R10")
 
 # %% role="demo"
 claims.evidence("R11")
+
+# %% [markdown]
+# **Seven ways to improve a net**, after Thoma's list, one before and after for each. A better problem, better data and
+# a better set-up are ways too, not only brakes.
+
+# %% role="demo"
+claims.evidence("R12")
 
 # %% [markdown]
 # ## Explain
