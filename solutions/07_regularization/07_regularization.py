@@ -666,7 +666,6 @@ check("regularization.keras_split", keras_split)
 # %% role="demo"
 keras = load_keras()  # some seconds
 
-
 # %% role="demo"
 def fitted(order):
     keras.utils.set_random_seed(0)
@@ -776,7 +775,9 @@ trust.table(
             lambda: l1_step(weight, grad, 0.1, 3.0),
             F.softshrink(weight - 0.1 * grad, 0.3),
         ),
-        trust.Row("max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)),
+        trust.Row(
+            "max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)
+        ),
         trust.Row(
             "max_norm",
             "constraints.MaxNorm (Keras)",
@@ -1122,16 +1123,17 @@ claims.evidence("R9")
 #
 # R10 is the table that most people come for: one conv net, each way alone, and what validation liked of them together.
 # An interval that crosses 0 means that these seeds can't tell the way from none at all. Look at the training errors
-# too. Every arm gets the same number of steps, and not many; where the training error is far above 0, the net has not
-# even learned its own images, and a brake on a net that underfits makes it worse. Several brakes at once need more
-# time, or each a lighter touch: choosing the strength of each alone and then taking them all is not tuning.
+# too, under *All measurements*. Every arm gets the same number of steps, and not many; where the training error is far
+# above 0, the net has not even learned its own images, and a brake on a net that underfits makes it worse. Several
+# brakes at once need more time, or each a lighter touch: choosing the strength of each alone and then taking them all
+# is not tuning.
 
 # %% role="demo"
 claims.evidence("R10")
 
 # %% [markdown]
-# **Many labels.** “27 classes, so of course it overfits,” somebody wrote, and was contradicted. It depends on what is
-# held fixed.
+# **Many labels.** “27 classes, so of course it overfits,” somebody wrote, and was contradicted. R11 keeps the examples
+# of each class fixed, and then all of them together.
 
 # %% role="demo"
 claims.evidence("R11")
@@ -1202,7 +1204,9 @@ Markdown(
 
 # %% role="demo"
 settled = [claims.load(id) for id in ("R10", "R4", "R2", "R8")]
-Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result))
+Markdown(
+    "\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result)
+)
 
 # %% [markdown]
 # ## Sources
