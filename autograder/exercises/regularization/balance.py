@@ -162,8 +162,7 @@ balance_exercise = Exercise(
             "balance_ignored",
             balance_ignored,
             "These are the figures of the test set as it is. In the case “{case}” the net will meet the classes in "
-            "other "
-            "shares.",
+            "other shares.",
             "Turn each row into rates, and weight the rows by the new shares.",
         ),
         Misconception(
@@ -182,8 +181,7 @@ balance_exercise = Exercise(
             "counts_weighted",
             counts_weighted,
             "You weight the counts, so the test set's balance is still in them. In the case “{case}” that is as if "
-            "both "
-            "balances came together.",
+            "both balances came together.",
             "Divide each row by its sum before you weight it.",
         ),
         Misconception(

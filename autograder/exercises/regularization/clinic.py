@@ -817,8 +817,7 @@ clinic_leak = Exercise(
             "doubles_counted_too",
             doubles_counted_too,
             "In the case “{case}” you also mark images that are twice in the validation set. That makes its figure "
-            "less "
-            "sure, but nothing of them was trained on.",
+            "less sure, but nothing of them was trained on.",
             "Compare with the training images only.",
         ),
         Misconception(
@@ -872,8 +871,7 @@ explain = Explanation(
         "Choosing by the validation set (early stopping, λ) uses it up a little: the last figure comes from a test "
         "set": 1,
         "The loss that rises: look whether training loss falls and accuracy holds, and compare the class balance "
-        "before "
-        "calling it overfitting": 1,
+        "before calling it overfitting": 1,
         "validation_split takes the last examples, unshuffled: shuffle first (stratified), and split before augmenting "
         "or standardizing": 1,
     },

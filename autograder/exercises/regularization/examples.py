@@ -259,8 +259,7 @@ grow_exercise = Exercise(
             "split_afterwards",
             split_afterwards,
             "You shift first and split afterwards: the validation part holds shifted copies too, so it is no longer "
-            "the "
-            "data that the net will meet.",
+            "the data that the net will meet.",
             "Split first; then shift the training images alone.",
         ),
         Misconception(

@@ -403,8 +403,7 @@ stochastic_pool_exercise = Exercise(
             "mean_at_test",
             mean_at_test,
             "At test you take the plain mean. In training a value is drawn in proportion to its size, so on average "
-            "the "
-            "next layer sees the mean weighted by these chances.",
+            "the next layer sees the mean weighted by these chances.",
             "At test return Σ p·a, with the chances p of the training phase.",
         ),
         Misconception(

@@ -510,8 +510,7 @@ split_exercise = Exercise(
             "every_so_many",
             every_so_many,
             "You take every so-many-th example. That would be wiser than what Keras does; it takes the last ones in "
-            "one "
-            "block.",
+            "one block.",
             "Cut once, at floor(n · (1 − share)).",
         ),
         Misconception(

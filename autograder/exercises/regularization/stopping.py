@@ -357,8 +357,7 @@ early_stopping = Exercise(
             "last_weights",
             LastWeights,
             "It stops when it should, but the net keeps its last weights, `patience` epochs past the best ones. That "
-            "is "
-            "also what Keras does unless you say restore_best_weights=True.",
+            "is also what Keras does unless you say restore_best_weights=True.",
             "Copy the state at every improvement, and load it in restore.",
         ),
         Misconception(
@@ -417,8 +416,7 @@ early_stopping = Exercise(
             "parameters_only",
             ParametersOnly,
             "The parameters come back, but batch norm's running averages (buffers) stay those of the last epoch: the "
-            "net "
-            "in evaluation is one that never existed.",
+            "net in evaluation is one that never existed.",
             "Keep and load the whole state_dict.",
         ),
         Misconception(
@@ -444,8 +442,7 @@ early_stopping = Exercise(
     hints=(
         "Which three things must be remembered from one epoch to the next?",
         "The best loss so far, the epochs since then, and a copy of the state at that epoch. What happens to each at "
-        "an "
-        "improvement, and without one?",
+        "an improvement, and without one?",
         "if loss < self.best − self.min_delta: keep loss and cloned state, wait = 0; else wait += 1. Stop when wait ≥ "
         "patience.",
     ),
