@@ -666,6 +666,7 @@ check("regularization.keras_split", keras_split)
 # %% role="demo"
 keras = load_keras()  # some seconds
 
+
 # %% role="demo"
 def fitted(order):
     keras.utils.set_random_seed(0)
@@ -775,9 +776,7 @@ trust.table(
             lambda: l1_step(weight, grad, 0.1, 3.0),
             F.softshrink(weight - 0.1 * grad, 0.3),
         ),
-        trust.Row(
-            "max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)
-        ),
+        trust.Row("max_norm", "torch.renorm (PyTorch)", lambda: max_norm(weight, 1.5), torch.renorm(weight, 2, 0, 1.5)),
         trust.Row(
             "max_norm",
             "constraints.MaxNorm (Keras)",
@@ -1204,9 +1203,7 @@ Markdown(
 
 # %% role="demo"
 settled = [claims.load(id) for id in ("R10", "R4", "R2", "R8")]
-Markdown(
-    "\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result)
-)
+Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headline}" for result in settled if result))
 
 # %% [markdown]
 # ## Sources
