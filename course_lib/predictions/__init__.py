@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 
-from course_lib.predictions import activations, batch_norm, cards, dropout, initialization, vanishing_gradients
+from course_lib.predictions import (
+    activations,
+    batch_norm,
+    cards,
+    dropout,
+    initialization,
+    regularization,
+    vanishing_gradients,
+)
 from course_lib.predictions.record import Choice, Prediction, PredictionError, Score
 from course_lib.predictions.store import Commitment, Store, data_dir
 
@@ -48,6 +56,7 @@ PREDICTIONS = register(
     initialization.PREDICTIONS,
     activations.PREDICTIONS,
     batch_norm.PREDICTIONS,
+    regularization.PREDICTIONS,
     dropout.PREDICTIONS,
 )
 

@@ -1,5 +1,23 @@
 """Interactive figures: a module for each lesson's own, on one base (`interactive`) and one way to draw (`svg`)."""
 
-from course_lib.widgets import activations, batch_norm, dropout, initialization, interactive, svg, vanishing_gradients
+from course_lib.widgets import (
+    activations,
+    batch_norm,
+    dropout,
+    initialization,
+    interactive,
+    regularization,
+    svg,
+    vanishing_gradients,
+)
 
-__all__ = ["activations", "batch_norm", "dropout", "initialization", "interactive", "svg", "vanishing_gradients"]
+__all__ = [
+    "activations",
+    "batch_norm",
+    "dropout",
+    "initialization",
+    "interactive",
+    "regularization",
+    "svg",
+    "vanishing_gradients",
+]
