@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from ..exercise import CourseError, Exercise, Explanation
-from . import dropout
+from . import dropout, optimizers
 
 __all__ = ["EXERCISES", "get", "of_lesson"]
 
-LESSONS = (dropout,)
+LESSONS = (optimizers, dropout)
 GROUP = "training_deep_nets.exercises"
 
 
