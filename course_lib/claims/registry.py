@@ -1,12 +1,12 @@
 """Every claim that has an experiment: one dict, built from the listed modules, one a lesson."""
 
-from course_lib.claims import dropout
+from course_lib.claims import dropout, optimizers
 from course_lib.claims.claim import Claim
 
 __all__ = ["CLAIMS"]
 
 CLAIMS: dict[str, Claim] = {}
-for module in (dropout,):
+for module in (optimizers, dropout):
     for claim in module.CLAIMS:
         if claim.id in CLAIMS:
             raise ValueError(f"two experiments for claim {claim.id}")

@@ -377,8 +377,8 @@ def counted_from_one(schedule, epochs):
 def the_epoch_before(schedule, epochs):
     rates = [schedule(epoch) for epoch in range(epochs)]
     changes = [epoch for epoch in range(epochs - 1) if rates[epoch] != rates[epoch + 1]]
-    up = any(b > a for a, b in zip(rates[:-1], rates[1:], strict=True))
-    down = any(b < a for a, b in zip(rates[:-1], rates[1:], strict=True))
+    up = any(rates[i] > rates[i - 1] for i in range(1, epochs))
+    down = any(rates[i] < rates[i - 1] for i in range(1, epochs))
     verdict = {(False, False): "constant", (False, True): "falls", (True, False): "rises", (True, True): "both"}
     return changes, rates[-1] / rates[0], verdict[up, down]
 
@@ -404,8 +404,8 @@ def first_over_last(schedule, epochs):
 def compared_with_the_first(schedule, epochs):
     rates = [schedule(epoch) for epoch in range(epochs)]
     changes = [epoch for epoch in range(1, epochs) if rates[epoch] != rates[0]]
-    up = any(b > a for a, b in zip(rates[:-1], rates[1:], strict=True))
-    down = any(b < a for a, b in zip(rates[:-1], rates[1:], strict=True))
+    up = any(rates[i] > rates[i - 1] for i in range(1, epochs))
+    down = any(rates[i] < rates[i - 1] for i in range(1, epochs))
     verdict = {(False, False): "constant", (False, True): "falls", (True, False): "rises", (True, True): "both"}
     return changes, rates[-1] / rates[0], verdict[up, down]
 

@@ -57,7 +57,7 @@ def falling_probe(candidate, case):
 
 
 def falling_rates(step, lr, gamma, drop_every, steps_per_epoch):
-    """(rate by steps, rate of a smooth decay) of one update, counted from 0; both fall by gamma in drop_every epochs."""
+    """(rate by steps, rate of a smooth decay) of one update, from 0; both fall by gamma in drop_every epochs."""
     span = drop_every * steps_per_epoch
     return lr * gamma ** (step // span), lr * gamma ** (step / span)
 
