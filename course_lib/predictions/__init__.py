@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 
-from course_lib.predictions import cards, dropout
+from course_lib.predictions import cards, dropout, optimizers
 from course_lib.predictions.record import Choice, Prediction, PredictionError, Score
 from course_lib.predictions.store import Commitment, Store, data_dir
 
@@ -43,7 +43,7 @@ def register(*lessons: Iterable[Prediction]) -> dict[str, Prediction]:
     return by_id
 
 
-PREDICTIONS = register(dropout.PREDICTIONS)
+PREDICTIONS = register(optimizers.PREDICTIONS, dropout.PREDICTIONS)
 
 
 class Ledger:

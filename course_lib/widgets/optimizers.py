@@ -294,8 +294,8 @@ def _ends(surface: Surface, paths: Sequence[Path]) -> str:
 
 CAPTION = (
     "Left: lines of equal loss, and the way each optimizer takes in 60 steps; the one that you steer has dots, one for "
-    "each step, the others are drawn at the best of 41 rates for each. Right: how far each is above the lowest loss, on "
-    "a log axis. In the ravine look at plain gradient descent jumping from wall to wall; in the turned one, at what "
+    "each step, the others are drawn at the best of 41 rates for each. Right: how far each is above the lowest loss, "
+    "on a log axis. In the ravine look at plain gradient descent jumping from wall to wall; in the turned one, at what "
     "is left of the advantage of those that keep a rate for each axis; at the saddle, at who leaves it in time."
 )
 
@@ -340,8 +340,8 @@ class PathFigure(Interactive):
         reached = surface == "ravine" and optimizer == "momentum" and mine.last <= self.target
         panel = _map_panel(ground, 58, 56, 400, 240)
         label = (
-            f"{surface}: {optimizer} at the rate {mine.lr:.2g} ends {mine.last - ground.floor:.2g} above the lowest loss; "
-            f"the others at their best rates: {_ends(ground, self.best[surface])}."
+            f"{surface}: {optimizer} at the rate {mine.lr:.2g} ends {mine.last - ground.floor:.2g} above the lowest "
+            f"loss; the others at their best rates: {_ends(ground, self.best[surface])}."
         )
         body = _legend() + _draw_paths(ground, panel, self.contours[surface], paths, optimizer)
         body += _draw_losses(ground, _loss_panel(ground, 545, 56, 215, 240), paths, optimizer)
@@ -349,8 +349,8 @@ class PathFigure(Interactive):
 
     def _goal(self, mine: Path, ground: Surface, *, reached: bool) -> str:
         ask = (
-            f"Your goal: in the ravine, steer momentum. Find a rate and a momentum that bring it to {self.target:.1g} or "
-            f"lower, a thousandth of where gradient descent ends at its best rate."
+            f"Your goal: in the ravine, steer momentum. Find a rate and a momentum that bring it to {self.target:.1g} "
+            f"or lower, a thousandth of where gradient descent ends at its best rate."
         )
         now = f" Now: {mine.name}, rate {mine.lr:.3g}, ends at {mine.last - ground.floor:.2g}."
         if not reached:

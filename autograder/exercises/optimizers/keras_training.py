@@ -228,8 +228,8 @@ metrics_exercise = Exercise(
         Misconception(
             "not_seeded",
             not_seeded,
-            "All pairs come out different: each model draws its own start, and its dropout layer its own masks, so chance "
-            "differs as well as the settings. (Copying the weights makes only the start the same.)",
+            "All pairs come out different: each model draws its own start, and its dropout layer its own masks, so "
+            "chance differs as well as the settings. (Copying the weights makes only the start the same.)",
             "keras.utils.set_random_seed(…) with the same number, before each model is made.",
         ),
         Misconception(

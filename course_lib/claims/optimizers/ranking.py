@@ -151,7 +151,7 @@ def decide_ranking(measured):
         verdict, condition = HOLDS, ""
     elif len(lost) < len(beaten):
         verdict = HOLDS_WHEN
-        condition = "; ".join(f"not by {where}, where {' and '.join(rules)} is better" for where, rules in lost.items())
+        condition = "; ".join(f"not by {where}, which is lower for {', '.join(rules)}" for where, rules in lost.items())
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     means = {

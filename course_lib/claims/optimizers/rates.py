@@ -253,7 +253,7 @@ CLAIMS = (
         statement="Too high and too low a rate both fail; it is best to start somewhat high and to reduce it.",
         headline="With momentum the training loss is {low_loss:.2f} nats at the rate {low:g}, {best_loss:.3g} at "
         "{best:g} and {high_loss:.2f} at {high:g} (mnist5k; 10 is counted for a net that blew up). Test error in % on "
-        "mnist5k and animalshape, each schedule at the best of six rates: {arms}.",
+        "mnist5k and animalshape, each schedule at the best of eight rates: {arms}.",
         rule="Holds if on both data sets the lowest and the highest rate lose to the best one, and every schedule's "
         "test error lies below the constant rate's (paired 95% intervals); holds when … if only some schedules' do.",
         measure=measure_rates,
