@@ -11,8 +11,7 @@ PREDICTIONS = (
         question=(
             "With momentum 0.9 and an unchanging gradient a parameter has reached its full speed in Keras's SGD: it "
             "moves by the same distance in each step. Now the learning rate is set to 0. How many times that distance "
-            "does "
-            "the parameter still travel, in all the steps to come?"
+            "does the parameter still travel, in all the steps to come?"
         ),
         unit="×",
         because=(
