@@ -1,12 +1,20 @@
 """Every claim that has an experiment: one dict, built from the listed modules, one a lesson."""
 
-from course_lib.claims import activations, batch_norm, dropout, initialization, regularization, vanishing_gradients
+from course_lib.claims import (
+    activations,
+    batch_norm,
+    dropout,
+    initialization,
+    optimizers,
+    regularization,
+    vanishing_gradients,
+)
 from course_lib.claims.claim import Claim
 
 __all__ = ["CLAIMS"]
 
 CLAIMS: dict[str, Claim] = {}
-for module in (vanishing_gradients, initialization, activations, batch_norm, regularization, dropout):
+for module in (vanishing_gradients, initialization, activations, batch_norm, optimizers, regularization, dropout):
     for claim in module.CLAIMS:
         if claim.id in CLAIMS:
             raise ValueError(f"two experiments for claim {claim.id}")

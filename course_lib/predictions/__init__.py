@@ -20,6 +20,7 @@ from course_lib.predictions import (
     cards,
     dropout,
     initialization,
+    optimizers,
     regularization,
     vanishing_gradients,
 )
@@ -56,6 +57,7 @@ PREDICTIONS = register(
     initialization.PREDICTIONS,
     activations.PREDICTIONS,
     batch_norm.PREDICTIONS,
+    optimizers.PREDICTIONS,
     regularization.PREDICTIONS,
     dropout.PREDICTIONS,
 )
