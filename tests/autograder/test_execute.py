@@ -127,6 +127,8 @@ def test_effort_is_what_the_kernel_has_worked_and_whether_it_works() -> None:
         client = manager.client()
         client.start_channels()
         await client.wait_for_ready()
+        while effort(manager)[1]:  # it still puts itself in order
+            await asyncio.sleep(0.1)
         found = [effort(manager)]
         client.execute("while True: pass")
         while effort(manager)[0] < found[0][0] + 0.5:
@@ -136,8 +138,8 @@ def test_effort_is_what_the_kernel_has_worked_and_whether_it_works() -> None:
         await manager.shutdown_kernel(now=True)
         return [*found, effort(manager)]
 
-    (rested, asleep), (worked, awake), gone = asyncio.run(looks())
-    assert worked > rested + 0.4 and awake and not asleep
+    (rested, _), (worked, awake), gone = asyncio.run(looks())
+    assert worked > rested + 0.4 and awake
     assert gone == (math.inf, False)
 
 
