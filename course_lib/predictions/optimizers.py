@@ -28,7 +28,7 @@ PREDICTIONS = (
         ),
         choices=(
             Choice("million", "About a million times: its gradient is that much larger", low=1e5),
-            Choice("thousand", "About a thousand times: the root of that", low=100.0, high=1e5),
+            Choice("thousand", "About a thousand times: the root of that", low=2.0, high=1e5),
             Choice("less", "Less far: Adam takes small steps where gradients are large", high=0.5),
             Choice("same", "As far, near enough", low=0.5, high=2.0),
         ),
@@ -40,8 +40,8 @@ PREDICTIONS = (
         id="adam_against_momentum",
         lesson=LESSON,
         question=(
-            "Adam and plain momentum are each tuned over eight rates of their own. On small digits (mnist5k), how many "
-            "percentage points lies Adam's test error above momentum's? (Below 0: Adam is better.)"
+            "Adam and plain momentum are each tuned over eight rates of their own. By how many percentage "
+            "points (below 0 where Adam is better) lies Adam's test error on small digits above momentum's?"
         ),
         choices=(
             Choice("adam", "Adam is better by more than one point", high=-1.0),

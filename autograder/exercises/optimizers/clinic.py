@@ -167,7 +167,7 @@ def weighted_pieces(model, images, labels, size):
         share = len(labels[part]) / len(labels)
         loss = share * F.cross_entropy(model(images[part]), labels[part])
         loss.backward()
-        mean += float(loss)
+        mean += float(loss.detach())
     return mean
 
 
