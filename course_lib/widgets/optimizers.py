@@ -330,7 +330,9 @@ class PathFigure(Interactive):
             "surface": choice("Surface", {name: name for name in self.surfaces}, "ravine"),
             "optimizer": choice("Optimizer you steer", {name: name for name in OPTIMIZERS}, "gradient descent"),
             "rate": slider("log₁₀ of the rate", -2.0, -4.0, 1.0, 0.05, tip="−2 is a rate of 0.01"),
-            "momentum": slider("Momentum (Adam: β₁)", 0.9, 0.0, 0.99, 0.01, tip="μ; the others have none"),
+            "momentum": slider(
+                "Momentum, β₁", 0.9, 0.0, 0.99, 0.01, tip="μ of momentum and Nesterov, β₁ of Adam; the others have none"
+            ),
         }
 
     def view(self, surface: str, optimizer: str, rate: float, momentum: float) -> View:

@@ -54,7 +54,7 @@ def accumulate_probe(candidate, case):
         raise RuntimeError("no gradient stands in .grad afterwards: is a backward() missing?")
     return {
         "gradient": torch.cat([model.weight.grad.flatten(), model.bias.grad]),
-        "loss": torch.tensor(float(loss), dtype=x.dtype),
+        "loss": torch.tensor(float(loss.detach() if hasattr(loss, "detach") else loss), dtype=x.dtype),
         "largest piece fed": max(fed, default=0),
         "weights as before": torch.equal(model.weight, torch.tensor(case["weight"])),
     }

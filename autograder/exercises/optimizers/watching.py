@@ -385,6 +385,7 @@ def range_probe(candidate, case):
         model.weight.copy_(torch.tensor(case["weight"]))
     batches = list(zip(x, y, strict=True))
     rates, losses, suggestion = candidate(model, batches, case["min_lr"], case["max_lr"], case["steps"])
+    losses = [loss.detach() if hasattr(loss, "detach") else loss for loss in losses]
     return {
         "rates": torch.tensor([float(rate) for rate in rates], dtype=torch.float64),
         "losses": torch.tensor([float(loss) for loss in losses], dtype=torch.float64),
@@ -632,7 +633,7 @@ def range_by_an_optimizer(model, batches, min_lr, max_lr, steps):
             break
         loss.backward()
         rates.append(optimizer.param_groups[0]["lr"])
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimizer.step()
     return rates, losses, rates[int(np.argmin(losses))] / 10
 

@@ -255,7 +255,8 @@ CLAIMS = (
         "{best:g} and {high_loss:.2f} at {high:g} (mnist5k; 10 is counted for a net that blew up). Test error in % on "
         "mnist5k and animalshape, each schedule at the best of eight rates: {arms}.",
         rule="Holds if on both data sets the lowest and the highest rate lose to the best one, and every schedule's "
-        "test error lies below the constant rate's (paired 95% intervals); holds when … if only some schedules' do.",
+        "test error lies below the constant rate's (paired 95% intervals); holds when … if the "
+        "rates do, but only some schedules, or none.",
         measure=measure_rates,
         decide=decide_rates,
         seeds=tuple(range(6)),
