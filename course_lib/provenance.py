@@ -36,7 +36,11 @@ def parts_of(function: Callable, projects: tuple[str, ...] = (), *, through_modu
 
 
 def reached(function: types.FunctionType, through: tuple[str, ...]) -> Iterator[tuple[str, object]]:
-    """The names that a function uses with what they stand for in its module, or in a module of `through`."""
+    """The names that a function uses with what they stand for in its module, or in a module of `through`.
+
+    A decorator that keeps the function it wraps (by `functools.wraps`) is looked through.
+    """
+    function = inspect.unwrap(function)
     names = names_in(function.__code__)
     for name in names:
         value = None if name.startswith("__") else function.__globals__.get(name)

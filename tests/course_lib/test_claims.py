@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from course_lib import claims
 from course_lib.claims import claim as core
@@ -266,11 +267,22 @@ def inner():
     return 1
 
 
+@torch.no_grad()
+def decorated():
+    return inner() * FACTOR
+
+
 def test_the_code_version_follows_the_functions_and_constants_used(monkeypatch):
     parts = parts_of(outer)
     assert parts == {"defouter():returninner()*FACTOR", "definner():return1", "FACTOR=2"}
     monkeypatch.setitem(globals(), "FACTOR", 3)
     assert parts_of(outer) != parts
+
+
+def test_the_code_version_looks_through_a_decorator():
+    """PyTorch's no_grad wraps a training loop: a change in what the loop calls must show."""
+    parts = parts_of(decorated)
+    assert parts == {"@torch.no_grad()defdecorated():returninner()*FACTOR", "definner():return1", "FACTOR=2"}
 
 
 def test_ledger_rows_join_all_81_with_what_is_settled(registry, tmp_path):
