@@ -252,26 +252,24 @@ class _Pool:
             address: Any = self.where.scheduler
             if not address:
                 count = self.where.workers or _cores()
-                with dask.config.set(SETTINGS):
-                    # A key of this run's own: on a loopback port without it, anyone on this machine could run code.
-                    address = self._cluster = LocalCluster(
-                        n_workers=min(count, expected or count),
-                        threads_per_worker=1,
-                        dashboard_address=None,
-                        security=Security.temporary(),
-                        silence_logs=logging.CRITICAL + 1,
-                        scheduler_kwargs={
-                            "allowed_failures": LOSSES,
-                            "dashboard": False,
-                            "dashboard_address": "127.0.0.1:0",
-                        },
-                        preload=[__name__],  # `dask_setup` below
-                    )
+                # A key of this run's own: on a loopback port without it, anyone on this machine could run code.
+                address = self._cluster = LocalCluster(
+                    n_workers=min(count, expected or count),
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    security=Security.temporary(),
+                    silence_logs=logging.CRITICAL + 1,
+                    scheduler_kwargs={
+                        "allowed_failures": LOSSES,
+                        "dashboard": False,
+                        "dashboard_address": "127.0.0.1:0",
+                    },
+                    preload=[__name__],  # `dask_setup` below
+                )
                 address.loop.add_callback(address.scheduler.http_server.stop)  # it is there without a dashboard too
-            with dask.config.set(SETTINGS):
-                self._client = Client(address, security=_security(self.where), timeout=CONNECT, set_as_default=False)
+            self._client = Client(address, security=_security(self.where), timeout=CONNECT, set_as_default=False)
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), dask.config.set(SETTINGS):
             warnings.simplefilter("ignore")  # on versions: tasks that can't be read there are told below
             try:
                 _within(CONNECT + (0 if self.where.scheduler else START), start)

@@ -49,9 +49,7 @@ from autograder.provisioner import effort, start_kernel, why_ended  # noqa: E402
 __all__ = ["check_notebook", "judged_by_now", "make_task", "perform", "task_version"]
 
 PATIENCE = 0.2  # seconds between looks whether a silent kernel still lives
-BUSY = (
-    6  # times a probe's limit that may pass on the clock, while a machine with too much to do keeps its kernel waiting
-)
+BUSY = 6  # times a probe's limit that may pass on the clock while a busy machine keeps its kernel waiting
 SERVE = "from autograder.probe.kernel import serve; serve(); del serve"
 
 

@@ -66,7 +66,7 @@ async def answered(client: Any, request: str) -> None:
 
 
 async def times(start: Callable[[], Awaitable[Any]], code: str) -> tuple[float, float, float]:
-    """Seconds from the start of a kernel to its first reply , to the end of a first cell, and from there to its end."""
+    """Seconds from the start of a kernel to its first reply, to the end of a first cell, and from there to its end."""
     began = time.perf_counter()
     async with client_of(start) as (client, _):
         await answered(client, client.kernel_info())

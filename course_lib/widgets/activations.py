@@ -13,7 +13,7 @@ from torch import Tensor
 from course_lib.activations import ACTIVATIONS
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
-from course_lib.widgets.interactive import Interactive, View, choice, slider
+from course_lib.widgets.interactive import Interactive, View, choice, rows, slider
 from course_lib.widgets.svg import Axis, Panel, drawing, legend, text
 
 __all__ = ["NAMES", "Layer", "LayerFigure"]
@@ -73,9 +73,9 @@ class _Probe:
     """A layer of random weights (He et al. 2015) on standardized images, ready to be measured with any bias."""
 
     def __init__(self, images: Tensor, seed: int = 0) -> None:
-        if images.ndim < 2 or len(images) < 2:
-            raise PlotError(f"Images are needed, (N, ...), not shape {tuple(images.shape)}.")
-        x = images[:IMAGES].flatten(1).to(torch.float32)
+        x = rows(images)[:IMAGES].to(torch.float32)
+        if len(x) < 2:
+            raise PlotError("The figure needs at least two images.")
         x = (x - x.mean()) / x.std().clamp(min=1e-6)
         weight = torch.randn(x.shape[1], UNITS, generator=torch.Generator().manual_seed(seed)) * (2 / x.shape[1]) ** 0.5
         self.z = x @ weight

@@ -12,14 +12,13 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
-from course_lib.widgets.interactive import Interactive, View, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, text
+from course_lib.widgets.interactive import Interactive, View, rows, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, heading, legend, text
 
 __all__ = ["DEPTH", "NormFigure", "Spread", "measure_spread"]
 
@@ -59,10 +58,9 @@ class _Net:
     """The layers and the images, ready to be sent through at any setting."""
 
     def __init__(self, images: Tensor, seed: int) -> None:
-        images = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
-        if images.ndim < 2 or len(images) < IMAGES:
-            raise PlotError(f"The figure needs {IMAGES} images, not shape {tuple(images.shape)}.")
-        x = images[:IMAGES].flatten(1).to(torch.float32)
+        x = rows(images)[:IMAGES].to(torch.float32)
+        if len(x) < IMAGES:
+            raise PlotError(f"The figure needs {IMAGES} images, not {len(x)}.")
         self.x = (x - x.mean()) / x.std().clamp(min=1e-6)
         generator = torch.Generator().manual_seed(seed)
         sizes = [self.x.shape[1]] + [WIDTH] * DEPTH
@@ -228,8 +226,8 @@ class NormFigure(Interactive):
         body, row = legend(LOOKS, 60, 14, step=190), 300
         for index, s in enumerate(settings):
             top = 76 + row * index
-            words = f"{'abc'[index]}) weights × {s.scale:g}, shift {s.shift:g}, a batch of {s.batch}"
-            body += text(60, top - 24, words, anchor="start", size=13, extra='font-weight="700"')
+            words = f"weights × {s.scale:g}, shift {s.shift:g}, a batch of {s.batch}"
+            body += heading(60, top - 24, index, words)
             body += _histograms(s, 60, top, 330, 200) + _by_layer(s, 490, top, 270, 200)
         alt = "What enters the activations of 8 layers. " + " ".join(map(_sentence, settings))
         return Figure(drawing(770, 50 + row * len(settings), body, alt), alt, CAPTION)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
-from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_2, text
+from course_lib.widgets.interactive import Interactive, View, choice, rows, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, heading, legend, power_of_2, text
 
 __all__ = ["RULES", "Signal", "SignalFigure", "measure_signal", "random_signal_net", "train_signal_net"]
 
@@ -39,11 +39,8 @@ TRAINING, TEST = COLOURS[0], COLOURS[1]
 
 def _flat(images: Tensor) -> Tensor:
     """Images as float rows: (N, H, W) or (N, H, W, C), uint8 or 0 to 1 -> (N, H·W·C), 0 to 1."""
-    images = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
-    if images.ndim < 2 or len(images) == 0:
-        raise PlotError(f"Images are needed, (N, H, W) or (N, H, W, C), not shape {tuple(images.shape)}.")
-    scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    return images.flatten(1).to(torch.float32) / scale
+    x = rows(images)
+    return x.to(torch.float32) / (255.0 if x.dtype == torch.uint8 else 1.0)
 
 
 def random_signal_net(in_features: int, *, width: int = 64, classes: int = 10, seed: int = 0) -> list[Tensor]:
@@ -322,14 +319,7 @@ class SignalFigure(Interactive):
         body, row = legend(LOOKS, 60, 14), 285
         for index, signal in enumerate(signals):
             top = 58 + row * index
-            body += text(
-                52,
-                top - 12,
-                f"{'abc'[index]}) {RULES[signal.rule]}, p = {p:g}",
-                anchor="start",
-                size=13,
-                extra='font-weight="700"',
-            )
+            body += heading(52, top - 12, index, f"{RULES[signal.rule]}, p = {p:g}")
             body += _histogram_panel(signal, 52, top, 350, 200) + _ratio_panel(signal, 490, top, 270, 200)
         alt = "Distributions of pre-activations in training and at test. " + " ".join(map(_sentence, signals))
         return Figure(drawing(770, 58 + row * len(signals), body, alt), alt, CAPTION)
@@ -343,7 +333,7 @@ class SignalFigure(Interactive):
             "rule": choice("Switch rule", {words: name for name, words in RULES.items()}, "none"),
         }
         if len(self.probes) > 1:
-            found["net"] = choice("Net", {name: name for name in self.probes}, next(iter(self.probes)))
+            found["net"] = choice("Net", self.probes.keys(), next(iter(self.probes)))
         return found
 
     def view(self, p: float, depth: int, rule: str, net: str | None = None) -> View:

@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from course_lib import activations
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
-from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend
+from course_lib.widgets.interactive import Interactive, View, choice, rows, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_10
 
 __all__ = ["ACTIVATIONS", "Flow", "FlowFigure", "measure_flow"]
 
@@ -48,23 +48,15 @@ def _act(name: str, z: Tensor) -> tuple[Tensor, Tensor]:
     """The activation's value and its slope."""
     if name == "linear":
         return z, torch.ones_like(z)
-    if name == "relu":
-        return z.relu(), (z > 0).to(z.dtype)
-    if name == "tanh":
-        h = z.tanh()
-        return h, 1 - h * h
-    h = z.sigmoid()
-    return h, h * (1 - h)
+    activation = activations.ACTIVATIONS[name]
+    return activation.value(z), activation.derivative(z)
 
 
 class _Net:
     """The random numbers of a net, and the images that it sees, of mean square 1."""
 
     def __init__(self, images: Tensor, seed: int) -> None:
-        images = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
-        if images.ndim < 2 or len(images) == 0:
-            raise PlotError(f"Images are needed, (N, H, W) or (N, H, W, C), not shape {tuple(images.shape)}.")
-        x = images[:IMAGES].flatten(1).double()  # the sizes of 50 layers go beyond what float32 holds
+        x = rows(images)[:IMAGES].double()  # the sizes of 50 layers go beyond what float32 holds
         x = x - x.mean()
         self.x = x / x.square().mean().sqrt().clamp_min(1e-9)
         generator = torch.Generator().manual_seed(seed)
@@ -101,8 +93,7 @@ def measure_flow(images: Tensor, *, scale: float, activation: str = "relu", seed
 
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-POWERS = {-16: "10⁻¹⁶", -8: "10⁻⁸", 0: "1", 8: "10⁸", 16: "10¹⁶"}
-TICKS = {10.0**exponent: words for exponent, words in POWERS.items()}
+TICKS = {10.0**exponent: power_of_10(exponent) for exponent in range(-16, 17, 8)}
 LAYER_TICKS = {float(k): str(k) for k in (1, 10, 20, 30, 40, 50)}
 
 

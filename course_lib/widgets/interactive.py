@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from course_lib.plots import COLOURS, Figure
+import numpy as np
+import torch
+from torch import Tensor
 
-__all__ = ["Interactive", "View", "choice", "slider"]
+from course_lib.plots import COLOURS, Figure, PlotError
+
+__all__ = ["Interactive", "View", "choice", "rows", "slider"]
 
 _LABEL = {"description_width": "9.5em"}
 _WIDTH = {"width": "36em", "max_width": "100%"}
@@ -23,6 +27,14 @@ class View:
     reached: bool = False
 
 
+def rows(images: Tensor | np.ndarray) -> Tensor:
+    """Images (N, H, W) or (N, H, W, C) as rows (N, H·W·C) of their own dtype. Raises PlotError if there is none."""
+    images = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
+    if images.ndim < 2 or len(images) == 0:
+        raise PlotError(f"Images are needed, (N, H, W) or (N, H, W, C), not shape {tuple(images.shape)}.")
+    return images.flatten(1)
+
+
 def slider(words: str, value: float, low: float, high: float, step: float, *, tip: str = "", format: str = ".2f"):
     """A slider over numbers; over whole numbers where `value` and `step` are whole."""
     import ipywidgets
@@ -34,12 +46,14 @@ def slider(words: str, value: float, low: float, high: float, step: float, *, ti
     return ipywidgets.FloatSlider(readout_format=format, **options)
 
 
-def choice(words: str, options: Mapping[str, object], value: object):
-    """A choice among options, {words: value}. No drop-down list: JupyterLab takes its arrow keys away."""
+def choice(words: str, options: Mapping[str, object] | Iterable[str], value: object):
+    """A choice among options, {words: value}, or names that are both. No drop-down list: JupyterLab takes its arrow
+    keys away.
+    """
     import ipywidgets
 
     return ipywidgets.RadioButtons(
-        options=list(options.items()),
+        options=list(options.items() if isinstance(options, Mapping) else options),
         value=value,
         description=words,
         style=_LABEL,

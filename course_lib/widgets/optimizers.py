@@ -19,7 +19,7 @@ from course_lib import optimizers
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
 from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, text
+from course_lib.widgets.svg import Axis, Panel, drawing, heading, legend, text
 
 __all__ = ["OPTIMIZERS", "RAVINE", "SADDLE", "TURNED", "Path", "PathFigure", "Surface", "follow", "measure_slice"]
 
@@ -327,8 +327,8 @@ class PathFigure(Interactive):
 
     def controls(self) -> dict[str, object]:
         return {
-            "surface": choice("Surface", {name: name for name in self.surfaces}, "ravine"),
-            "optimizer": choice("Optimizer you steer", {name: name for name in OPTIMIZERS}, "gradient descent"),
+            "surface": choice("Surface", self.surfaces.keys(), "ravine"),
+            "optimizer": choice("Optimizer you steer", OPTIMIZERS, "gradient descent"),
             "rate": slider("log₁₀ of the rate", -2.0, -4.0, 1.0, 0.05, tip="−2 is a rate of 0.01"),
             "momentum": slider(
                 "Momentum, β₁", 0.9, 0.0, 0.99, 0.01, tip="μ of momentum and Nesterov, β₁ of Adam; the others have none"
@@ -368,7 +368,7 @@ class PathFigure(Interactive):
         for index, (name, ground) in enumerate(self.surfaces.items()):
             top = 76 + row * index
             panel = _map_panel(ground, 58, top, 400, 240)
-            body += text(58, top - 10, f"{'abcdef'[index]}) {name}", anchor="start", size=13, extra='font-weight="700"')
+            body += heading(58, top - 10, index, name)
             body += _draw_paths(ground, panel, _contours(ground, panel), self.best[name], None)
             body += _draw_losses(ground, _loss_panel(ground, 545, top, 215, 240), self.best[name], None)
             words.append(f"{name}: {_ends(ground, self.best[name])}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, text
+from course_lib.widgets.svg import Axis, Panel, drawing, heading, legend, text
 
 __all__ = ["BRAKES", "BrakeFigure", "Fit", "fit"]
 
@@ -198,8 +198,7 @@ class BrakeFigure(Interactive):
             found = fit("penalty", strength)
             top = 58 + row * index
             told.append(_sentence(found))
-            name = f"{'abc'[index]}) {words}, λ = {amount('penalty', strength):.2g}"
-            body += text(52, top - 12, name, anchor="start", size=13, extra='font-weight="700"')
+            body += heading(52, top - 12, index, f"{words}, λ = {amount('penalty', strength):.2g}")
             body += _curve_panel(found, 52, top, 350, 210) + _error_panel(found, 480, top, 270, 210)
         alt = "A curve fitted to noisy points under an ℓ2 penalty. " + " ".join(told)
         return Figure(drawing(780, 58 + row * len(settings), body, alt), alt, CAPTION)

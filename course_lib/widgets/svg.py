@@ -9,7 +9,7 @@ from html import escape
 
 from course_lib.plots import FONT, PlotError
 
-__all__ = ["Axis", "Panel", "drawing", "legend", "power_of_2", "text"]
+__all__ = ["Axis", "Panel", "drawing", "heading", "legend", "power_of_2", "power_of_10", "text"]
 
 
 def text(x: float, y: float, words: str, *, anchor: str = "middle", size: float = 12, extra: str = "") -> str:
@@ -18,6 +18,11 @@ def text(x: float, y: float, words: str, *, anchor: str = "middle", size: float 
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="currentColor" {extra}>'
         f"{escape(words)}</text>"
     )
+
+
+def heading(x: float, y: float, index: int, words: str) -> str:
+    """The name of one row of a figure: "a) words" for the first, in bold."""
+    return text(x, y, f"{'abcdefgh'[index]}) {words}", anchor="start", size=13, extra='font-weight="700"')
 
 
 def drawing(width: float, height: float, body: str, label: str) -> str:
@@ -31,6 +36,11 @@ def drawing(width: float, height: float, body: str, label: str) -> str:
 def power_of_2(exponent: int) -> str:
     """2 to that power as a learner reads it: 1/4, 1, 16."""
     return f"{2**exponent}" if exponent >= 0 else f"1/{2**-exponent}"
+
+
+def power_of_10(exponent: int) -> str:
+    """10 to that power as a learner reads it: 10⁻⁵, 1, 10³."""
+    return f"10{str(exponent).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if exponent else "1"
 
 
 def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, *, step: float = 170) -> str:

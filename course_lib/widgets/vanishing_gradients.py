@@ -16,8 +16,8 @@ from torch import Tensor
 from course_lib.activations import relu, relu_derivative, sigmoid, sigmoid_derivative, tanh, tanh_derivative
 from course_lib.plots import COLOURS, Figure, PlotError
 from course_lib.training import threads
-from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, text
+from course_lib.widgets.interactive import Interactive, View, choice, rows, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_10, text
 
 __all__ = ["ACTIVATIONS", "GradientFigure", "Gradients", "measure_gradients"]
 
@@ -53,10 +53,10 @@ class _Net:
     """Images and one draw of the weights, kept: a moving slider changes their scale, not the draw."""
 
     def __init__(self, images: Tensor, labels: Tensor, seed: int = 0) -> None:
-        images, labels = torch.as_tensor(np.asarray(images)), torch.as_tensor(np.asarray(labels)).long()
-        if images.ndim < 2 or len(images) == 0 or len(images) != len(labels):
-            raise PlotError(f"Images and as many labels are needed, not {tuple(images.shape)} and {len(labels)}.")
-        x = images[:IMAGES].flatten(1).double()  # float32 would overflow where a gradient explodes
+        x, labels = rows(images), torch.as_tensor(np.asarray(labels)).long()
+        if len(x) != len(labels):
+            raise PlotError(f"{len(x)} images and as many labels are needed, not {len(labels)}.")
+        x = x[:IMAGES].double()  # float32 would overflow where a gradient explodes
         self.x = (x - x.mean()) / x.std().clamp(min=1e-12)
         self.labels = labels[:IMAGES]
         classes, self.width = int(labels.max()) + 1, self.x.shape[1]
@@ -108,15 +108,10 @@ def measure_gradients(
 def _panels(depth: int) -> tuple[Panel, Panel]:
     layers = {n: str(n) for n in range(1, depth + 1) if depth <= 10 or n == 1 or n % 5 == 0}
     x = Axis("hidden layer, 1 next to the input", 0.5, depth + 0.5, layers)
-    powers = {10.0**p: _power(p) for p in range(-20, 11, 5)}
+    powers = {10.0**p: power_of_10(p) for p in range(-20, 11, 5)}
     norm = Axis("gradient norm of the weights", LOWEST, HIGHEST, powers, log=True)
     slope = Axis("mean slope of the activation", 0.0, 1.05, {0.0: "0", 0.25: "1/4", 0.5: "1/2", 1.0: "1"})
     return Panel(72, 34, 360, 220, x, norm), Panel(510, 34, 240, 220, x, slope)
-
-
-def _power(exponent: int) -> str:
-    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return "1" if exponent == 0 else f"10{digits}"
 
 
 def _number(value: float) -> str:
@@ -125,7 +120,7 @@ def _number(value: float) -> str:
     if value == 0 or 0.01 <= value < 1000:
         return f"{value:.2g}"
     exponent = math.floor(math.log10(abs(value)))
-    return f"{value / 10.0**exponent:.1f} · {_power(exponent)}"
+    return f"{value / 10.0**exponent:.1f} · {power_of_10(exponent)}"
 
 
 def _name(found: Gradients) -> str:
@@ -182,7 +177,7 @@ class GradientFigure(Interactive):
 
     def controls(self) -> dict[str, object]:
         return {
-            "activation": choice("Activation", {name: name for name in ACTIVATIONS}, "sigmoid"),
+            "activation": choice("Activation", ACTIVATIONS.keys(), "sigmoid"),
             "depth": slider("Hidden layers", 10, 2, MAX_DEPTH, 1, tip="How many hidden layers the net has"),
             "exponent": slider(
                 "log₂ of the scale",

@@ -4,11 +4,13 @@ import math
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 
 from course_lib.plots import Figure, PlotError
-from course_lib.widgets.interactive import Interactive, View, choice, slider
-from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_2, text
+from course_lib.widgets.interactive import Interactive, View, choice, rows, slider
+from course_lib.widgets.svg import Axis, Panel, drawing, legend, power_of_2, power_of_10, text
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -77,3 +79,16 @@ def test_a_panel_draws_into_its_rectangle_and_says_what_its_axes_are():
 
 def test_powers_read_as_learners_write_them():
     assert [power_of_2(k) for k in (-2, 0, 4)] == ["1/4", "1", "16"]
+    assert [power_of_10(k) for k in (-16, 0, 3)] == ["10⁻¹⁶", "1", "10³"]
+
+
+def test_images_become_rows_of_their_own_kind_and_nothing_else_does():
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    assert rows(images).tolist() == images.reshape(2, 12).tolist() and rows(images).dtype == torch.uint8
+    for wrong in (np.zeros((0, 8, 8)), torch.zeros(5)):
+        with pytest.raises(PlotError, match="Images are needed"):
+            rows(wrong)
+
+
+def test_names_can_be_options_themselves():
+    assert choice("Net", ["a", "b"], "b").options == ("a", "b") and choice("Net", {"a": 1}, 1).options == (("a", 1),)
