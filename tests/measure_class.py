@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from made import between
+
 from autograder import exercises, gradebook
 from autograder.demo import LESSON, simulate, submission
 from autograder.evidence import unpack
@@ -124,14 +126,6 @@ def _where_time_goes(folder: Path) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def page(text: str) -> str:
-    """docs/benchmarks.md with the part on classes made from the results that are kept."""
-    start, end = MARKS
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    return f"{before}{start}\n\n{table()}\n\n{end}{after}"
-
-
 def table() -> str:
     """A row of Markdown for each class that was measured."""
     rows = [
@@ -162,7 +156,7 @@ def main() -> None:
     chosen = parser.parse_args()
     result = measure(chosen.learners, chosen.stock or chosen.learners)
     (RESULTS / f"class-{chosen.learners}.json").write_text(json.dumps(result, indent=1) + "\n")
-    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(between(PAGE.read_text("utf-8"), MARKS, table()), "utf-8")
     print(json.dumps(result, indent=1))
 
 

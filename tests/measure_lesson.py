@@ -1,11 +1,13 @@
-"""Measure a lesson: Run All, the slowest cells, peak memory, each check. `python tests/measure_lesson.py 08_dropout`.
+"""Measure lessons: Run All, the slowest cell, peak memory, each check. `python tests/measure_lesson.py 08_dropout`.
 
-Prints the tables of docs/benchmarks.md. The solved notebook runs in a kernel of its own, as in JupyterLab.
+The solved notebook runs in a kernel of its own, as in JupyterLab; the figures are moved in Chromium, where it is there.
+What was measured is kept in docs/lessons, and the table of docs/benchmarks.md made from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -13,10 +15,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import nbformat
+from made import between
 from nbclient import NotebookClient
 
 from autograder import exercises
@@ -26,6 +29,8 @@ from course_lib.quiet import load_keras
 from course_lib.training import threads
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "lessons"
+MARKS = ("<!-- made by tests/measure_lesson.py -->", "<!-- end of what tests/measure_lesson.py made -->")
 PEAK = "import resource; print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
 
 
@@ -50,9 +55,9 @@ def run(lesson: str) -> Run:
     return Run(sum(cells.values()), cells, peak)
 
 
-def wrong_answers(lesson: str) -> list[str]:
-    """Rows of a table: for each exercise the median and the longest check of a catalogued wrong answer, in seconds."""
-    rows = []
+def wrong_answers(lesson: str) -> dict[str, float]:
+    """For each exercise the seconds of its longest check of a catalogued wrong answer, in this process."""
+    longest = {}
     with threads(1):
         load_keras()
         for record in exercises.of_lesson(lesson):
@@ -64,19 +69,21 @@ def wrong_answers(lesson: str) -> list[str]:
                 start = time.perf_counter()
                 check(record.id, misconception.wrong)
                 spent.append(time.perf_counter() - start)
-            rows.append(f"| {record.id} | {statistics.median(spent):.2f} | {max(spent):.2f} |")
-    return rows
+            longest[record.id] = max(spent)
+    return longest
 
 
-def slider(lesson: str, cell: str) -> list[float]:
-    """Milliseconds from a key on the figure's slider to the next frame that shows another figure, in Chromium."""
+def sliders(lesson: str) -> dict[str, list[float]]:
+    """For each figure with a slider: milliseconds from a key to the next frame with another figure, in Chromium."""
     sys.path.insert(0, str(ROOT / "tests" / "end_to_end"))
-    from browser import Lab
+    from browser import Lab, chromium
 
+    if chromium() is None:
+        return {}
     with tempfile.TemporaryDirectory() as folder, Lab(ROOT / "solutions" / lesson, Path(folder)) as lab:
         lab.open(f"{lesson}.ipynb")
         lab.run_all(timeout=240)
-        return [lab.move_slider(cell) for _ in range(21)]
+        return {cell: [lab.move_slider(cell) for _ in range(21)] for cell in lab.figures()}
 
 
 def _seconds(cell) -> float:
@@ -85,36 +92,47 @@ def _seconds(cell) -> float:
     return (end - start).total_seconds()
 
 
-def report(lesson: str, runs: list[Run]) -> str:
-    """The tables, in Markdown: medians over the runs."""
+def measure(lesson: str, runs: int) -> dict:
+    """What is kept of a lesson: seconds (medians over the runs), bytes, milliseconds."""
+    got = [run(lesson) for _ in range(runs)]
+    cells = {cell: statistics.median(one.cells[cell] for one in got) for cell in got[0].cells}
+    return {
+        "lesson": lesson,
+        "runs": runs,
+        "run all": statistics.median(one.total for one in got),
+        "peak bytes": max(one.peak for one in got),
+        "cells": cells,
+        "longest check of a wrong answer": wrong_answers(lesson),
+        "slider to figure, ms": sliders(lesson),
+        "machine": f"{_cpu()}, {os.cpu_count()} cores",
+        "date": date.today().isoformat(),
+    }
 
-    def median(cell: str) -> float:
-        return statistics.median(one.cells[cell] for one in runs)
 
-    checks = [cell for cell in runs[0].cells if cell.endswith("-check")]
-    slowest = sorted((c for c in runs[0].cells if c not in checks), key=median, reverse=True)[:5]
-    total = statistics.median(one.total for one in runs)
-    peak = statistics.median(one.peak for one in runs)
-    lines = [
-        f"### {lesson}",
-        "",
-        f"{_cpu()}, {os.cpu_count()} cores; median of {len(runs)} runs.",
-        "",
-        f"Run All: **{total:.1f} s**. Peak memory of the kernel: **{peak / 2**30:.2f} GiB**.",
-        "",
-        "| check | s |",
-        "|---|---|",
-        *(f"| {cell.removesuffix('-check')} | {median(cell):.2f} |" for cell in checks),
-        "",
-        "| check of a wrong answer | median s | longest s |",
-        "|---|---|---|",
-        *wrong_answers(lesson),
-        "",
-        "| slowest other cells | s |",
-        "|---|---|",
-        *(f"| {cell} | {median(cell):.1f} |" for cell in slowest),
+def table() -> str:
+    """A row of Markdown for each lesson that was measured."""
+    rows = [
+        "| lesson | Run All | slowest cell | peak memory | slowest check | of a wrong answer | slider: median, "
+        "worst | when, where |",
+        "|---|--:|--:|--:|---|---|--:|---|",
     ]
-    return "\n".join(lines)
+    for path in sorted(RESULTS.glob("*.json")):
+        got = json.loads(path.read_text("utf-8"))
+        checks = {cell.removesuffix("-check"): s for cell, s in got["cells"].items() if cell.endswith("-check")}
+        moves = [ms for figure in got["slider to figure, ms"].values() for ms in figure]
+        rows.append(
+            f"| {got['lesson']} | {got['run all']:.0f} s | {max(got['cells'].values()):.1f} s | "
+            f"{got['peak bytes'] / 2**30:.2f} GiB | {_longest(checks)} | "
+            f"{_longest(got['longest check of a wrong answer'])} | "
+            + (f"{statistics.median(moves):.0f}, {max(moves):.0f} ms" if moves else "")
+            + f" | {got['date']}, {got['machine']} |"
+        )
+    return "\n".join(rows)
+
+
+def _longest(seconds: dict[str, float]) -> str:
+    name = max(seconds, key=seconds.__getitem__)
+    return f"{seconds[name]:.2f} s ({name.replace('-', '.', 1).split('.', 1)[1]})"
 
 
 def _cpu() -> str:
@@ -128,15 +146,18 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure, keep, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("lesson")
+    parser.add_argument("lessons", nargs="+", metavar="lesson")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--slider", metavar="CELL", help="the cell of a figure to measure in Chromium")
-    arguments = parser.parse_args()
-    print(report(arguments.lesson, [run(arguments.lesson) for _ in range(arguments.runs)]))
-    if arguments.slider:
-        moves = slider(arguments.lesson, arguments.slider)
-        print(
-            f"\nSlider to figure: median {statistics.median(moves):.0f} ms, worst of {len(moves)} {max(moves):.0f} ms."
-        )
+    chosen = parser.parse_args()
+    for lesson in chosen.lessons:
+        result = measure(lesson, chosen.runs)
+        (RESULTS / f"{lesson}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        PAGE.write_text(between(PAGE.read_text("utf-8"), MARKS, table()), "utf-8")
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -57,7 +57,10 @@ _MOVE = """index => new Promise((done, failed) => {
   const watch = new MutationObserver(() => { if (cell.querySelector('svg[role=img]') && label() !== before) {
     watch.disconnect(); requestAnimationFrame(() => done(performance.now() - begun)); } });
   watch.observe(cell, {subtree: true, childList: true});
-  cell.querySelector('.noUi-handle').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}));
+  const handle = cell.querySelector('.noUi-handle');
+  const lowest = Number(handle.getAttribute('aria-valuenow')) <= Number(handle.getAttribute('aria-valuemin'));
+  const key = lowest ? 'ArrowRight' : 'ArrowLeft';
+  handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
   setTimeout(() => failed(new Error('the figure did not change')), 5000); })"""
 
 
@@ -244,6 +247,10 @@ class Lab:
         return self.page.evaluate(_MOVE, self.index(cell))
 
     # ── a learner's eyes ──
+
+    def figures(self) -> list[str]:
+        """The ids of the cells that show a figure with a slider."""
+        return [c["id"] for c in self.cells() if self.cell(c["index"]).locator(".noUi-handle").count()]
 
     def cells(self) -> list[dict]:
         """Each cell: index, id, grade_id, type, source, execution_count, error (or None), stderr, text of outputs."""

@@ -13,8 +13,8 @@ def metrics_cases(seed):
     """Other metrics, another loss, a loss that differs by a millionth, another rate; dropout in all nets."""
     rng = np.random.default_rng(seed)
     for change, steps in (
-        ("other metrics", 2),
-        ("another loss", 2),
+        ("other metrics", 1),
+        ("another loss", 1),
         ("a loss larger by a millionth", 2),
         ("another rate, one step", 1),
     ):
@@ -239,6 +239,13 @@ metrics_exercise = Exercise(
             "Call make_model() for each, after setting the seed anew.",
         ),
         Misconception(
+            "histories_compared",
+            histories_compared,
+            "You compare the logged losses. In the case “{case}” the only loss is logged before the step that makes "
+            "the weights part.",
+            "Compare the weights: model.get_weights() after the training.",
+        ),
+        Misconception(
             "nearly_equal",
             nearly_equal,
             "You compare with a tolerance. A loss that is larger by a millionth then counts as the same, although it "
@@ -256,13 +263,6 @@ metrics_exercise = Exercise(
             never_trained,
             "All pairs come out equal: you compare the weights before any training.",
             "Make the steps before get_weights.",
-        ),
-        Misconception(
-            "histories_compared",
-            histories_compared,
-            "You compare the logged losses. In the case “{case}” the only loss is logged before the step that makes "
-            "the weights part.",
-            "Compare the weights: model.get_weights() after the training.",
         ),
     ),
     variants=(
