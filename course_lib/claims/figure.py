@@ -1,8 +1,10 @@
 """A series as a small inline SVG: means with intervals, arms told apart by colour, marker and line style."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import floor, log10
 
 from course_lib.claims.claim import Series
@@ -14,6 +16,7 @@ __all__ = ["number", "numbers", "series_svg"]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "1 3", "10 4", "4 1")
 WIDTH, LEFT, RIGHT, TOP, PLOT = 400, 52, 12, 26, 150
+LETTER, BOLD, LINE = 5.9, 6.4, 13  # about the width of a letter of 11 pixels, and from one line to the next
 INK = "var(--jp-ui-font-color1,#212121)"
 GRID = "var(--jp-border-color2,#d0d0d0)"
 
@@ -64,23 +67,27 @@ def series_svg(series: Series) -> str:
     """The figure of a series, with axes, units, a legend and a text for those who can't see it."""
     points = {arm: [(sum(v) / len(v), *bca_interval(v)) for v in by_x] for arm, by_x in series.arms.items()}
     numeric = all(isinstance(x, int | float) for x in series.x)
-    legend = TOP + PLOT + (44 if series.x_name else 26)
-    height = legend + 15 * len(points) + 4
-    y = y_axis([end for arm in points.values() for point in arm for end in point])
     xs = x_positions(series.x, numeric)
+    title = wrapped(f"{series.name}{f' ({series.unit})' if series.unit else ''}", (WIDTH - 8) / BOLD)
+    labels = x_labels(series.x, xs, numeric)
+    top = TOP + LINE * (len(title) - 1)
+    below = top + PLOT + 2 + LINE * max(len(label) for label in labels)  # of the x axis's labels
+    legend = below + (29 if series.x_name else 11)
+    height = legend + 15 * len(points) + 4
+    y = y_axis([end for arm in points.values() for point in arm for end in point], top)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img" aria-label="{escape(alternative(series, points))}" '
         f'style="max-width:100%;height:auto" font-family="sans-serif" font-size="11" fill="{INK}">',
-        words(4, 14, f"{series.name}{f' ({series.unit})' if series.unit else ''}", weight="600"),
+        *(words(4, 14 + LINE * i, row, weight="600") for i, row in enumerate(title)),
     ]
     for tick in y.ticks():
         parts.append(line(LEFT, y(tick), WIDTH - RIGHT, y(tick), GRID))
         parts.append(words(LEFT - 5, y(tick) + 4, number(tick), anchor="end"))
-    for x, at in zip(series.x, xs, strict=True):
-        parts.append(words(at, TOP + PLOT + 15, number(x) if numeric else str(x), anchor="middle"))
+    for label, at in zip(labels, xs, strict=True):
+        parts += [words(at, top + PLOT + 15 + LINE * i, row, anchor="middle") for i, row in enumerate(label)]
     if series.x_name:
-        parts.append(words((LEFT + WIDTH - RIGHT) / 2, TOP + PLOT + 31, series.x_name, anchor="middle"))
+        parts.append(words((LEFT + WIDTH - RIGHT) / 2, below + 16, series.x_name, anchor="middle"))
     for i, (arm, values) in enumerate(points.items()):
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
         shift = (i - (len(points) - 1) / 2) * (3 if numeric else 26 if len(xs) == 1 else 14)
@@ -104,13 +111,13 @@ def series_svg(series: Series) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def y_axis(ends: Sequence[float]) -> Axis:
+def y_axis(ends: Sequence[float], top: float) -> Axis:
     low, high = min(ends), max(ends)
     if low > 0 and high / low > 300:
-        return Axis(low / 2, high * 2, TOP + PLOT, TOP, log=True)
+        return Axis(low / 2, high * 2, top + PLOT, top, log=True)
     pad = (high - low) * 0.08 or abs(high) * 0.1 or 1
     low = 0.0 if 0 <= low < (high - low) * 0.5 else low - pad
-    return Axis(low, high + pad, TOP + PLOT, TOP)
+    return Axis(low, high + pad, top + PLOT, top)
 
 
 def x_positions(x: Sequence[float | str], numeric: bool) -> list[float]:
@@ -119,6 +126,25 @@ def x_positions(x: Sequence[float | str], numeric: bool) -> list[float]:
         return [start + (end - start) * (i + 0.5) / len(x) for i in range(len(x))]
     axis = Axis(min(x), max(x), start, end, log=min(x) > 0 and max(x) / min(x) > 20)
     return [axis(value) for value in x]
+
+
+def x_labels(x: Sequence[float | str], at: Sequence[float], numeric: bool) -> list[list[str]]:
+    """The rows of text under each place: words in rows as wide as the place allows, every so many numbers as fit."""
+    if not numeric:
+        room = (WIDTH - LEFT - RIGHT) / len(x) / LETTER
+        return [wrapped(str(value), room) for value in x]
+    texts = [number(value) for value in x]
+    halves = [len(text) * LETTER / 2 + 3 for text in texts]
+    for every in range(1, len(x) + 1):
+        shown = range(0, len(x), every)
+        if all(abs(at[b] - at[a]) >= halves[a] + halves[b] for a, b in pairwise(shown)):
+            break
+    return [[text] if i in shown else [] for i, text in enumerate(texts)]
+
+
+def wrapped(text: str, letters: float) -> list[str]:
+    """The text in rows of at most so many letters; a longer word keeps its row."""
+    return textwrap.wrap(text, max(4, int(letters)), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def marker(i: int, x: float, y: float, colour: str) -> str:

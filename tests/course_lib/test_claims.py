@@ -5,6 +5,8 @@ import html.parser
 import json
 import re
 import shutil
+from itertools import combinations
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -394,6 +396,8 @@ def test_an_interval_shows_its_width():
         Series("names", "", {"a": [[0.0] * 5, [0.0] * 5]}, "set", ("m", "n")),
         Series("orders of magnitude", "s", {"a": [[1e-9] * 5, [1e3, 2e3, 1e3, 3e3, 1e3]]}, "n", (1, 1000)),
         Series("negative", "points", {"a": [[-3.0, -2, -1, -2, -3], [-1.0, 0, 1, 0, 1]]}, "p", (0.1, 0.5)),
+        Series("a name that goes on " * 6, "%", {"a": [[1.0] * 5] * 10}, "rate", tuple(10**-i for i in range(10))),
+        Series("words", "%", {"a": [[1.0] * 5] * 3}, "", ("four times the data", "a smaller net", "early stopping")),
     ],
 )
 def test_figures_of_every_kind_stay_in_their_frame(series):
@@ -402,6 +406,22 @@ def test_figures_of_every_kind_stay_in_their_frame(series):
     for _, attrs in tags.seen:
         for key, limit in (("x1", width), ("x2", width), ("cx", width), ("y1", height), ("y2", height), ("cy", height)):
             assert 0 <= float(attrs.get(key, 0)) <= limit
+    boxes = [text_box(attrs, text) for text, attrs in texts_of(series_svg(series))]
+    assert all(left >= 0 and right <= width for left, right, _ in boxes)
+    for (left, right, row), (other_left, other_right, other_row) in combinations(boxes, 2):
+        assert row != other_row or right <= other_left or other_right <= left
+
+
+def texts_of(svg):
+    """Each text of a figure with its attributes."""
+    return [(element.text, element.attrib) for element in ElementTree.fromstring(svg).iter() if element.text]
+
+
+def text_box(attrs, text):
+    """Where a text begins and ends and in which row, at a little less than a letter's mean width."""
+    x, wide = float(attrs["x"]), 5.5 * len(text)
+    left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[attrs["text-anchor"]]
+    return left, left + wide, attrs["y"]
 
 
 # what is committed ---------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def torch_losses(rule, lr, seed, data, steps, schedule=lambda step: 1.0):
         nn.functional.cross_entropy(net(data.train[0]), data.train[1]).backward()
         optimizer.step()
         scheduler.step()
-    return [float(nn.functional.cross_entropy(net(x), y)) for x, y in (data.train, data.valid, data.test)]
+    with torch.no_grad():
+        return [float(nn.functional.cross_entropy(net(x), y)) for x, y in (data.train, data.valid, data.test)]
 
 
 @pytest.mark.parametrize("rule", RULES)
