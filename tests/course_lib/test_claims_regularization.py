@@ -7,6 +7,7 @@ from torch import nn
 from course_lib.claims.regularization.convnet import ConvNet, Way, train_way
 from course_lib.claims.regularization.dense import Rule, forward, subset, train_dense, wrong_labels
 from course_lib.claims.regularization.stopping import PATIENCE, stopped
+from course_lib.claims.regularization.ways import best_together
 
 
 @pytest.fixture
@@ -121,3 +122,10 @@ def test_the_conv_net_is_random_in_training_only():
         net = ConvNet(way, 1, 8, 3)
         assert not torch.equal(net.train()(x), net(x))
         assert torch.equal(net.eval()(x), net(x))
+
+
+def test_the_best_together_keeps_only_what_helps_again():
+    chosen = {"good": (Way(drop=0.4), 0.2), "harms then": (Way(shift=1), 0.25), "bad": (Way(limit=1.0), 0.5)}
+    errors = {Way(drop=0.4, shift=1): 0.3, Way(drop=0.4, limit=1.0): 0.1}
+    assert best_together(chosen, 0.4, errors.__getitem__) == Way(drop=0.4, limit=1.0)
+    assert best_together(chosen, 0.1, errors.__getitem__) == Way()  # where nothing helps, nothing is added
