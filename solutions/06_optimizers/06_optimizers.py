@@ -1006,7 +1006,7 @@ check("optimizers.keras_plateau", plateau_callback)
 # ### 15. The step decay that never decays
 #
 # "I lower my rate every three epochs, but my curves look as if I did not." This is the asker's schedule, as it was
-# posted:
+# posted. Before you run the cell: why does the rate not fall?
 
 
 # %% role="demo"

@@ -210,8 +210,8 @@ check("regularization.l2_penalty", l2_penalty)
 # 2. pull each $v_i$ towards 0 by $\eta\lambda$, and stop at 0 if you get there (the **soft threshold**).
 #
 # Write `l1_step(weight, grad, lr, strength)`, where `weight` and `grad` ($g$) are tensors of one shape, `lr` is $\eta$
-# and `strength` is $\lambda$. Return the new weight, and leave the old one as it is. With `weight = [1.0, −0.3, 0.05]`,
-# `grad = [0, 0, 0]`, `lr = 0.1` and `strength = 1` the answer is `[0.9, −0.2, 0]`.
+# and `strength` is $\lambda$. Return the new weight, and leave the old one as it is. With `weight = [1.0, -0.3, 0.05]`,
+# `grad = [0, 0, 0]`, `lr = 0.1` and `strength = 1` the answer is `[0.9, -0.2, 0]`.
 
 
 # %% exercise="regularization.l1_step" role="solution"
@@ -610,9 +610,10 @@ check("regularization.standardized_folds", standardized_folds)
 # %% [markdown]
 # ### 12. What `validation_split` takes
 #
-# Keras offers a short cut: `model.fit(x, y, validation_split=0.2)`. It trains on the first examples and validates on
-# the **last** share of them, as they come. `shuffle=True`, which is the default, mixes the training part only, and only
-# afterwards. Of $n$ examples the first $n (1 - \text{share})$, rounded down, train; the rest validate.
+# In Keras `model.fit(x, y)` trains a model, and `model.fit(x, y, validation_split=0.2)` splits the examples first. It
+# trains on the first ones and validates on the **last** share of them, as they come. `shuffle=True`, which is the
+# default, mixes the training part only, and only afterwards. Of $n$ examples the first $n (1 - \text{share})$, rounded
+# down, train; the rest validate.
 #
 # Write `keras_split(labels, share)`, with `labels` `(n,)` as they come, and a `share` between 0 and 1. Return three
 # things: the indices that train and the indices that validate, two tensors; and a list of the classes, ascending, that
@@ -805,7 +806,8 @@ trust.table(
 # | augmentation | in the data set's transform | layers such as `RandomTranslation`: active in `fit`, idle in `evaluate` and `predict` |
 # | a validation set | yours to split | `validation_data=`, or `validation_split=`: the last ones |
 #
-# Where one name means two things, the values are read from the versions that are installed here:
+# Here one name means two things. What stands in this table is read from the versions that are installed here, by
+# running them. (A **class weight** is a number by which the loss of all examples of a class is multiplied.)
 
 # %% role="demo"
 from course_lib.conventions import regularizers as conventions

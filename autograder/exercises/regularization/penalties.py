@@ -436,7 +436,7 @@ l1_step_exercise = Exercise(
     hints=(
         "Two moves, one after the other: what does the loss ask for, and what does the penalty?",
         "The penalty takes lr·λ off the size of each weight. What if the size is smaller than that?",
-        "moved = weight − lr·grad; then moved.sign() * (moved.abs() − lr·strength).clamp(min=0)",
+        "moved = weight - lr * grad; then moved.sign() * (moved.abs() - lr * strength).clamp(min=0)",
     ),
     minutes=10,
 )
