@@ -43,8 +43,7 @@ PREDICTIONS = (
         lesson=LESSON,
         question=(
             "Adam and momentum are each tuned over eight rates of their own, and train a small net on handwritten "
-            "digits. Whose test error is lower, and by how much? (Measured is Adam's minus momentum's, in percentage "
-            "points.)"
+            "digits. Momentum's test error is taken off Adam's, in percentage points. Whose is lower, and by how much?"
         ),
         choices=(
             Choice("adam", "Adam is better by more than one point", high=-1.0),
