@@ -99,14 +99,14 @@ CONVENTIONS = (
     ),
     Convention(
         id="regularizers.early_stopping_patience",
-        what="epochs run by EarlyStopping with patience 0 and 1, after the best at the first",
+        what="epochs that EarlyStopping runs where only the first improves, with patience 0 and with 1",
         torch=lambda: "has none",
         keras=lambda keras: tuple(_keras_stops(keras, patience, (1.0,) * 6) for patience in (0, 1)),
         trap="Patience 0 and 1 are the same.",
     ),
     Convention(
         id="regularizers.early_stopping_nan",
-        what="epochs run by EarlyStopping (patience 2) where the first is NaN and all later ones improve",
+        what="epochs that EarlyStopping (patience 2) runs where the first loss is NaN and each later one is lower",
         torch=lambda: "has none",
         keras=lambda keras: _keras_stops(keras, 2, (float("nan"), 5.0, 4.0, 3.0, 2.0, 1.0)),
         trap="A NaN in the first epoch stays the best for ever: nothing is less than NaN.",

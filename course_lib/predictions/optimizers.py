@@ -9,14 +9,16 @@ PREDICTIONS = (
         id="coasting_after_the_cut",
         lesson=LESSON,
         question=(
-            "With momentum 0.9 and an unchanging gradient a parameter has reached its full speed in Keras's SGD: it "
-            "moves by the same distance in each step. Now the learning rate is set to 0. How many times that distance "
-            "does the parameter still travel, in all the steps to come?"
+            "Keras's momentum keeps a velocity. In each step it is multiplied by 0.9, the new gradient times the rate "
+            "of that step is taken off, and the parameter moves by what comes out. With an unchanging gradient a "
+            "parameter has reached its full speed: the same distance in each step. Now the rate is set to 0. How many "
+            "times that distance does the parameter still travel, in all the steps to come?"
         ),
         unit="×",
         because=(
-            "Keras's velocity carries the rate of each gradient with it. It fades by μ a step: μ + μ² + … = μ/(1 − μ), "
-            "9 for μ = 0.9. PyTorch multiplies by the rate at the very end, so that there nothing moves any more."
+            "Keras's velocity carries the rate of each gradient with it, and a new rate acts on new gradients alone. "
+            "With the rate 0 it only fades, by μ a step: μ + μ² + … = μ/(1 − μ). PyTorch multiplies by the rate at the "
+            "very end, so that there nothing moves any more."
         ),
     ),
     Prediction(
@@ -40,9 +42,8 @@ PREDICTIONS = (
         id="adam_against_momentum",
         lesson=LESSON,
         question=(
-            "Adam and plain momentum are each tuned over eight rates of their own, and trained on small digits "
-            "(mnist5k). By how many percentage points does Adam's test error lie above momentum's (below 0: Adam is "
-            "better)?"
+            "Adam and momentum are each tuned over eight rates of their own, and train a small net on handwritten "
+            "digits. Momentum's test error is taken off Adam's, in percentage points. Whose is lower, and by how much?"
         ),
         choices=(
             Choice("adam", "Adam is better by more than one point", high=-1.0),
@@ -51,8 +52,8 @@ PREDICTIONS = (
         ),
         unit="points",
         because=(
-            "A card below has the interval, and both data sets. Only after equal tuning is such a gap one of the "
-            "optimizers and not of their rates; it may be small, and of another sign on other data."
+            "The card above has the interval, and a second data set. Only after equal tuning does such a gap come from "
+            "the optimizers and not from their rates; on other data it may be smaller, or turn round."
         ),
     ),
     Prediction(

@@ -9,8 +9,9 @@ PREDICTIONS = (
         id="l1_zeros_by_gradient",
         lesson=LESSON,
         question=(
-            "A linear model has 200 inputs, of which only 10 matter. It is trained with an ℓ1 penalty, by plain "
-            "gradient steps: the penalty's gradient is λ·sign(w). Of 200 weights, how many are exactly 0 at the end?"
+            "A linear model has 200 inputs, of which only 10 matter. It is trained with an ℓ1 penalty: λ times the sum "
+            "of the weights' sizes |w| is added to the loss. So λ·sign(w) is added to the gradient of each weight, and "
+            "training takes plain gradient steps. Of the 200 weights, how many are exactly 0 at the end?"
         ),
         unit="weights",
         because=(
@@ -22,8 +23,9 @@ PREDICTIONS = (
         id="validation_split_sorted",
         lesson=LESSON,
         question=(
-            "Digits sorted by class, 0 to 9, as many of each. You call fit(x, y, validation_split=0.3, shuffle=True). "
-            "Of the validation digits, what percentage does the trained net get right?"
+            "Digits sorted by class, 0 to 9, as many of each. You call Keras's fit(x, y, validation_split=0.3, "
+            "shuffle=True), which keeps 30% of them for validation. Of these, what percentage does the trained net get "
+            "right?"
         ),
         choices=(
             Choice("chance", "About what guessing gives: 5% to 30%", low=5, high=30),
@@ -41,8 +43,9 @@ PREDICTIONS = (
         id="validation_above_training",
         lesson=LESSON,
         question=(
-            "A net is trained with strong augmentation, and its validation accuracy lies above its training accuracy, "
-            "epoch after epoch. What happens if the validation images are augmented in the same way?"
+            "A net is trained on images that are shifted at random, by several pixels, each time they are used; that "
+            "is augmentation. Its validation accuracy lies above its training accuracy, epoch after epoch. What "
+            "happens if the validation images are shifted in the same way?"
         ),
         choices=(
             Choice("stays", "Nothing: validation stays above training"),
@@ -50,16 +53,18 @@ PREDICTIONS = (
             Choice("turns", "The gap turns round: validation falls below training"),
         ),
         because=(
-            "The training accuracy was that of harder images. Made equally hard, validation shows what a net mostly "
-            "shows on images that it has not trained on: a little less than on those that it has."
+            "The training accuracy was measured on shifted images, which are harder. On validation images made as hard "
+            "a net does what it mostly does on images that it has not trained on: a little worse than on those that it "
+            "has."
         ),
     ),
     Prediction(
         id="epochs_for_more_data",
         lesson=LESSON,
         question=(
-            "A net stops improving on validation after some number of passes over 100 training images. You get 3,000 "
-            "images. Is the best number of passes (epochs) now larger or smaller, and the best number of steps?"
+            "A net trains on 100 images, in batches of 32, and its validation loss is lowest after some number of "
+            "epochs. Now you get 3,000 images. Does the lowest validation loss come after more epochs or after fewer, "
+            "and after more steps or fewer?"
         ),
         choices=(
             Choice("same", "The same number of epochs, so 30 times as many steps"),

@@ -351,8 +351,8 @@ class PathFigure(Interactive):
 
     def _goal(self, mine: Path, ground: Surface, *, reached: bool) -> str:
         ask = (
-            f"Your goal: in the ravine, steer momentum. Find a rate and a momentum that bring it to {self.target:.1g} "
-            f"or lower, a thousandth of where gradient descent ends at its best rate."
+            f"Your goal: in the ravine, steer momentum. Find a rate and a momentum with which its loss ends at "
+            f"{self.target:.1g} or lower, a thousandth of where gradient descent ends at its best rate."
         )
         now = f" Now: {mine.name}, rate {mine.lr:.3g}, ends at {mine.last - ground.floor:.2g}."
         if not reached:

@@ -19,8 +19,7 @@
 # People ask it like this:
 #
 # > I have tried dropout, an L2 penalty and a smaller net, and my conv net still overfits. **What else is there, and
-#   what
-# > helps?**
+# > what helps?**
 #
 # And with it come these:
 #
@@ -32,10 +31,9 @@
 #
 # > What exactly does Keras's `validation_split` split off? And when do I use k folds?
 #
-# By the end you will have written each of these brakes yourself, seen them agree with PyTorch and Keras up to rounding,
-# told two causes of a rising loss apart, found a leak, and read what nine ways against overfitting are worth,
-# measured on
-# one net.
+# By the end you will have written the usual ways to hold a net back yourself, seen them agree with PyTorch and Keras up
+# to rounding, told two causes of a rising loss apart, found copies of training images among the validation images, and
+# read what nine ways against overfitting are worth, measured on one net.
 
 # %% role="setup"
 import math
@@ -60,54 +58,48 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # ## The words you need
 #
 # A **layer** takes a row of numbers $x$ for each example and computes $W x + b$, the same sum as in linear regression,
-# once for each of its **units**; the numbers in $W$ are its **weights**, those in $b$ its **biases**, and together they
-# are the net's **parameters**. Between the layers an **activation** bends the numbers, mostly
-# $\mathrm{ReLU}(z) = \max(0, z)$. What the last layer gives are the **logits**, one for each class; **softmax** turns
-# them
-# into probabilities that sum to 1. The **loss** is small where the right class has a high probability: the
-# **cross-entropy** is $-\log p$ of the right class, averaged over the examples, in **nats** (natural logarithms).
+# once for each of its **units**; the numbers in $W$ are its **weights**, those in $b$ its **biases**. A layer whose
+# every unit sees every input is called **dense**; a **convolutional** one, in a *conv net*, slides small patches of
+# weights over a picture (exercise 9). Layers in a row make a **net**, and all their weights and biases together are its
+# **parameters**. Between the layers an **activation** bends the numbers, mostly $\mathrm{ReLU}(z) = \max(0, z)$. What
+# the last layer gives are the **logits**, one for each class; **softmax** turns them into probabilities that sum to 1.
+# The **loss** is small where the right class has a high probability: the **cross-entropy** is $-\log p$ of the right
+# class, averaged over the examples, in **nats** (natural logarithms).
+#
 # **Training** takes **steps**: each looks at a small **batch** of examples and moves every parameter a little against
-#  the
-# loss's **gradient**, by the **learning rate** (lr) times the gradient. One pass over all training examples is an
-# **epoch**.
+# the loss's **gradient**, by the **learning rate** (lr) times the gradient. This plain rule is called **gradient
+# descent**; **Adam** is another one, which divides each gradient by its own usual size (lesson 6). One pass over all
+# training examples is an **epoch**.
 #
 # The **training error** is the share of training examples that the net gets wrong. What we want is a small
 # **generalization error**: the share of wrong answers on examples that it has never seen. A net with many parameters
-#  can
-# learn its training examples by heart, noise and all; then the first is small and the second is not. That is
+# can learn its training examples by heart, noise and all; then the first is small and the second is not. That is
 # **overfitting**. The opposite, a net that can't even fit what it was shown, is **underfitting**.
 #
 # To see it happen, examples are put aside. The **validation set** is looked at while you still decide something (when
-# to
-# stop, which net to take). The **test set** is looked at once, at the end: a number by which you have chosen is no
-# longer
-# an honest one.
+# to stop, which net to take). The **test set** is looked at once, at the end: a number by which you have chosen comes
+# out too good, since you took the net that was lucky there.
 #
-# **Regularization** is whatever is done to lower the generalization error and not the training error: it keeps the
-#  net from
-# fitting noise. Some ways make the weights small, some stop early, some add noise, some show more examples, some take
-# a net
-# that has less to fit with. This lesson builds them one after the other.
+# **Regularization** is whatever is done to lower the generalization error and not the training error: it keeps the net
+# from fitting noise. Some ways make the weights small, some stop early, some add noise (**dropout** switches units off
+# at random while the net trains), some show more examples, some take a net that has less to fit with. They hold the net
+# back, and below they are called **brakes** for short. This lesson builds them one after the other.
 #
 # ### The PyTorch you need
 #
-# A **tensor** is an array, as in numpy: `x * y`, `x @ weight.T`, `x.sum(1)`, `x[:, None]` mean the same, and
-# `x[mask]` takes
-# the rows where a tensor of True and False is true. A tensor can remember how it was computed (its **graph**), and
-# through
-# that PyTorch finds gradients; `.detach()`, `.item()` and `with torch.no_grad():` leave the graph. A net is an
-# **`nn.Module`**: `model.parameters()` gives its parameters, `p.dim()` says how many axes one has,
-# `model.state_dict()` gives all its numbers by name and `model.load_state_dict(state)` puts them back. Besides
-# parameters
-# these are its **buffers**, such as the running averages that **batch normalization** keeps (a layer that normalizes
-# each
-# unit by the batch in training, and by these averages afterwards). `model.train()` and `model.eval()` tell all layers
-# in
-# which phase they are; each has a flag `module.training`. `F.cross_entropy(logits, labels)` is the loss.
+# A **tensor** is an array, as in numpy: `x * y`, `x @ weight.T`, `x.sum(1)`, `x[:, None]` mean the same, and `x[mask]`
+# takes the rows where a tensor of True and False is true. A tensor can remember how it was computed (its **graph**),
+# and through that PyTorch finds gradients; `.detach()`, `.item()` and `with torch.no_grad():` leave the graph.
+#
+# A net is an **`nn.Module`**, and so is each of its layers: `model.parameters()` gives its parameters, `p.dim()` says
+# how many axes one has, `model.modules()` lists the model and all modules inside it, `model.state_dict()` gives all its
+# numbers by name and `model.load_state_dict(state)` puts them back. Besides parameters these are its **buffers**, such
+# as the running averages that **batch normalization** keeps (a layer that normalizes each unit by the batch in
+# training, and by these averages afterwards). `model.train()` and `model.eval()` tell all layers in which phase they
+# are; each has a flag `module.training`. `F.cross_entropy(logits, labels)` is the loss.
 #
 # The pictures are 5,000 handwritten digits (`mnist5k`) and, in the measurements at the end, emoji (`emoji8`),
-# silhouettes of
-# animals (`animalshape`) and printed letters (`glyph26`). All come with the course.
+# silhouettes of animals (`animalshape`) and printed letters (`glyph26`). All come with the course.
 
 # %% role="demo"
 digits = datasets.load("mnist5k")
@@ -150,17 +142,16 @@ predict("validation_above_training")
 # ## See
 #
 # Fifteen noisy points, and a net with 80 ReLU units: more than enough to run through every point. Two brakes hold it
-# back.
-# A **penalty** makes large weights cost something; **early stopping** ends the training before the net has fitted
+# back. A **penalty** makes large weights cost something; **early stopping** ends the training before the net has fitted
 # everything. Move the strength from none to full, watch both errors, and reach the goal.
 
 # %% role="demo"
 widgets.BrakeFigure()
 
 # %% [markdown]
-# Two things to take from it. The training error never tells you where to stop: it only grows with the brake. And the
-# two
-# brakes do nearly the same: both let the net learn first what the points say most clearly, and hold back the rest.
+# Take two things along. The training error never tells you how much brake is right: it only grows with it. And the two
+# brakes do nearly the same: under both the net learns first what the points say most clearly, and less, or not at all,
+# what only a few of them say.
 #
 # ## Derive: what a penalty does to a step
 #
@@ -168,34 +159,29 @@ widgets.BrakeFigure()
 # $\lambda$ ("lambda"):
 #
 # $$ L(w) + \frac{\lambda}{2} \sum_i w_i^2 , \qquad \text{with the gradient} \quad \frac{\partial L}{\partial w_i} +
-# \lambda w_i . $$
+# \lambda w_i , $$
 #
-# (The half is there to make the gradient simple. The sum of squares is also written $w^\top w$; not everybody writes
-# the half, so
-# always ask whose $\lambda$ it is.) One step with learning rate $\eta$ then reads
+# where $\partial L / \partial w_i$ is the gradient of the loss alone. (The half is there to make the gradient simple.
+# The sum of squares is also written $w^\top w$; not everybody writes the half, so always ask whose $\lambda$ it is.)
+# One step with learning rate $\eta$ then reads
 #
 # $$ w_i \leftarrow w_i - \eta \Big(\frac{\partial L}{\partial w_i} + \lambda w_i\Big)
 #    = (1 - \eta\lambda)\, w_i - \eta \frac{\partial L}{\partial w_i} : $$
 #
 # each weight first shrinks by a factor a little below 1. That is why the same thing is called **weight decay**. A
-# weight
-# stays large only if the data pull at it, step after step.
+# weight stays large only if the loss's gradient pushes it up again, step after step.
 #
-# For plain gradient descent the penalty and the shrinking are the same thing. For **Adam**, a step rule that divides
-# each
-# gradient by its own typical size, they are not: the penalty's gradient gets divided too, the shrinking beside it
-# (`AdamW`)
-# does not. Card R2 measures what that makes.
+# For gradient descent the penalty and the shrinking are the same thing. For Adam they are not: it divides the penalty's
+# gradient too, by the usual size of the whole gradient. `AdamW` shrinks the weights beside the step, where nothing is
+# divided. Card R2, at the end, measures how much the two differ.
 #
 # ## Build
 #
 # ### 1. The ℓ2 penalty of a net
 #
-# Write `l2_penalty(model, strength)`: $\lambda/2$ times the sum of the squares of all **weights** of the model, as a
-# tensor
-# without axes that keeps its graph, so that it can be added to a loss. Biases stay out, and so do the scales and
-# shifts of
-# batch normalization: count as a weight what has two axes or more.
+# Write `l2_penalty(model, strength)`, where `strength` is $\lambda$. Return $\lambda/2$ times the sum of the squares of
+# all **weights** of the model, as a tensor without axes that keeps its graph, so that it can be added to a loss. Biases
+# stay out, and so do the scales and shifts of batch normalization: count as a weight what has two axes or more.
 
 
 # %% exercise="regularization.l2_penalty" role="solution"
@@ -211,23 +197,21 @@ check("regularization.l2_penalty", l2_penalty)
 
 # %% [markdown]
 # Why not the biases? A bias only moves a threshold: it can't make the net wiggle between its examples. Whether that
-# matters
-# in practice is another question; card R3 has an answer.
+# matters in practice is another question; card R3 has an answer.
 #
 # ### 2. ℓ1: weights that become exactly 0
 #
 # The **ℓ1 penalty** is $\lambda \sum_i |w_i|$. Its gradient is $\lambda\,\mathrm{sign}(w_i)$: a pull towards 0 of the
-# same
-# strength, however small the weight is, while ℓ2's pull fades as the weight gets small. So ℓ1 can make weights
-# exactly 0,
-# which tells you that an input is not needed. But not by plain gradient steps: near 0 they jump across. Do it in two
-# moves instead:
+# same strength, however small the weight is, while ℓ2's pull fades as the weight gets small. So ℓ1 can make weights
+# exactly 0, which tells you that an input is not needed. But not by plain gradient steps: near 0 they jump across. Do
+# it in two moves instead:
 #
 # 1. a gradient step on the loss alone: $v = w - \eta\, g$, where $g$ is the loss's gradient;
 # 2. pull each $v_i$ towards 0 by $\eta\lambda$, and stop at 0 if you get there (the **soft threshold**).
 #
-# Write `l1_step(weight, grad, lr, strength)`, which returns the new weight and leaves the old one alone. With
-# `weight = [1.0, −0.3, 0.05]`, `grad = [0, 0, 0]`, `lr = 0.1` and `strength = 1` the answer is `[0.9, −0.2, 0]`.
+# Write `l1_step(weight, grad, lr, strength)`, where `weight` and `grad` ($g$) are tensors of one shape, `lr` is $\eta$
+# and `strength` is $\lambda$. Return the new weight, and leave the old one as it is. With `weight = [1.0, -0.3, 0.05]`,
+# `grad = [0, 0, 0]`, `lr = 0.1` and `strength = 1` the answer is `[0.9, -0.2, 0]`.
 
 
 # %% exercise="regularization.l1_step" role="solution"
@@ -277,14 +261,14 @@ reveal("l1_zeros_by_gradient", counted["by its gradient"])
 # %% [markdown]
 # ### 3. Max-norm: a limit instead of a pull
 #
-# A third way says nothing until a unit's weights get too large. The **norm** of a unit's weights is the root of their
-# sum of
-# squares; **max-norm** scales a unit's weights down to a limit where their norm is above it, after every step, and
-# leaves all others
-# untouched. In PyTorch a weight has the shape `(out, in)` for a dense layer and `(out, in, height, width)` for a
-# convolution: what belongs to unit $j$ is `weight[j]`.
+# A third way does nothing until a unit's weights get too large. The **norm** of a unit's weights is the root of their
+# sum of squares. After every step **max-norm** looks at each unit: where the norm is above a limit, it scales the
+# unit's weights down, by one factor, until their norm is the limit; all other units stay as they are. In PyTorch a
+# weight has the shape `(out, in)` for a dense layer and `(out, in, height, width)` for a convolution: what belongs to
+# unit $j$ is `weight[j]`.
 #
-# Write `max_norm(weight, limit)`: a new tensor. A unit whose weights are all 0 is within any limit.
+# Write `max_norm(weight, limit)`, with a `weight` of either shape. Return a new tensor of the same shape. A unit whose
+# weights are all 0 is within any limit.
 
 
 # %% exercise="regularization.max_norm" role="solution"
@@ -304,17 +288,16 @@ check("regularization.max_norm", max_norm)
 # ### 4. Early stopping
 #
 # Watch the validation loss, and stop when it no longer gets better. Losses go up and down, so one bad epoch is no
-# reason: wait
-# for some epochs in a row, the **patience**. By then the net is past its best, so keep the best epoch's numbers and put
-# them back.
+# reason: wait for some epochs in a row, the **patience**. By then the net is past its best, so keep the best epoch's
+# numbers and put them back.
 #
-# Write the class. `step(loss, model)` is called after each epoch and says whether to stop. An epoch **improves** if
-# its loss
-# is below the best so far by more than `min_delta`; only then does the best change. Stop as soon as `patience` epochs
-# (at
-# least 1) in a row have not improved. A NaN never improves. `restore(model)` puts the best epoch's state, buffers
-# too, into a model of
-# the same shape. (Training changes a model's tensors in place, so a state that you want to keep has to be copied.)
+# Write the class. `step(loss, model)` is called after each epoch with that epoch's validation loss, a float, and
+# returns `True` or `False`: whether to stop. An epoch **improves** if its loss is below the best so far by more than
+# `min_delta`; only then does the best change. The first epoch improves, since nothing came before it; a NaN ("not a
+# number", what comes out when training blows up) never does. Stop as soon as `patience` epochs (at least 1) in a row
+# have not improved. `restore(model)` puts the best epoch's state, buffers too, into a model of the same shape: the one
+# that was trained, or another. (Training changes a model's tensors in place, so a state that you want to keep has to be
+# copied, `tensor.clone()`.)
 
 
 # %% exercise="regularization.early_stopping" role="solution"
@@ -349,7 +332,8 @@ class EarlyStopping:
 check("regularization.early_stopping", EarlyStopping)
 
 # %% [markdown]
-# Here is what it would have done with a net that learns the digits with the wrong labels:
+# Here is what early stopping would have done for a net that learns the digits of the first figure, wrong labels and
+# all:
 
 
 # %% role="demo"
@@ -374,8 +358,7 @@ plots.history(
 
 # %% [markdown]
 # How many epochs are right for one training set says little about another. The same net on 100 and on 3,000 digits
-# (with
-# right labels):
+# (with right labels):
 
 # %% role="demo"
 lengths = {}
@@ -402,18 +385,17 @@ reveal("epochs_for_more_data", kinds[large_epochs < small_epochs, large_steps > 
 #
 # ### 5. Augmentation, on the right side of the split
 #
-# The best brake is more data. **Augmentation** makes more out of what you have: shifted, mirrored, recoloured copies
-# that
-# keep their label (a mirrored 3 is no 3, so not every change is allowed). Two rules. The copies stay in the training
-# set, since
-# a copy of a validation image would tell the net the answer. And the validation images stay as they are.
+# More data would help, but often there are no more. **Augmentation** makes more out of what you have: shifted,
+# mirrored, recoloured copies that keep their label (a mirrored 3 is no 3, so not every change is allowed). There are
+# two rules. Only training images are copied: a copy of a validation image in the training set would tell the net the
+# answer. And the validation images stay as they are, since they stand for what the net will meet.
 #
-# Write `grow_training_set(images, labels, is_valid, shifts)`. `images` is `(N, H, W)`, `is_valid` `(N,)` says who
-# validates,
-# and `shifts` `(copies, N)` by how many columns each image is moved in each copy: to the right, or to the left where
+# Write `grow_training_set(images, labels, is_valid, shifts)`. `images` is `(N, H, W)`, and `labels` `(N,)`. `is_valid`
+# `(N,)` holds True for each image that validates, and False for each that trains. `shifts` `(copies, N)` holds whole
+# numbers: in copy $k$, image $n$ is moved by `shifts[k, n]` columns to the right, or to the left where that is
 # negative; what comes in is 0, what leaves is lost. Return four tensors: the training images (first the originals in
-# their order, then the first copy of all of them, then
-# the second, …), their labels in the same order, the validation images, and their labels.
+# their order, then the first copy of all of them, then the second, …), their labels in the same order, the validation
+# images, and their labels.
 
 
 # %% exercise="regularization.grow_training_set" role="solution"
@@ -436,14 +418,14 @@ check("regularization.grow_training_set", grow_training_set)
 # %% [markdown]
 # ### 6. Mixup
 #
-# **Mixup** shows the net blends of two examples: $\lambda x_i + (1-\lambda) x_j$, with both labels, in the same
-#  shares. (This
-# $\lambda$ is no strength but a share between 0 and 1, drawn for each batch.) The net is taught to change its mind
-# gradually between examples, instead of jumping.
+# **Mixup** shows the net blends of two examples: $\lambda x_i + (1-\lambda) x_j$, with both labels, in the same shares.
+# (This $\lambda$ is no strength but a share between 0 and 1, drawn for each batch.) The net is taught to change its
+# mind gradually between examples, instead of jumping.
 #
-# Write `mixup_loss(model, x, labels, lam, order)`: blend each image with that of `x[order]`, call the model once on the
-# blends, and return $\lambda$ times the cross-entropy against `labels` plus $1-\lambda$ times that against the other
-# labels.
+# Write `mixup_loss(model, x, labels, lam, order)`. `x` holds N images and `labels` `(N,)` what they are; `lam` is
+# $\lambda$, a number; `order` `(N,)` holds the numbers 0 to N − 1, mixed: image $i$ is blended with image `order[i]`,
+# and counts $\lambda$ itself. Call the model once, on the blends; it returns logits. Return $\lambda$ times the
+# cross-entropy against `labels` plus $1-\lambda$ times that against the other images' labels, a tensor without axes.
 
 # %% role="demo"
 pair = torch.stack([test_data[0][3, 0], test_data[0][17, 0]])
@@ -473,15 +455,14 @@ check("regularization.mixup_loss", mixup_loss)
 # %% [markdown]
 # ### 7. Label smoothing
 #
-# The cross-entropy is never content: however sure the net is, being surer lowers the loss, so the weights grow for
-# ever.
-# **Label smoothing** asks for a little doubt. Of $K$ classes the right one gets the target $1 - s + s/K$ and each
-#  other one
-# $s/K$; the loss is $-\sum_c t_c \log p_c$, averaged over the examples.
+# However sure the net is of the right class, being surer still lowers the cross-entropy; so the weights go on growing.
+# **Label smoothing** asks for a little doubt, $s$. Of $K$ classes the right one gets the target $t = 1 - s + s/K$ and
+# each other one $s/K$; with $p_c$ for the probability that the net gives class $c$, the loss is $-\sum_c t_c \log p_c$,
+# averaged over the examples.
 #
-# Write `smooth_loss(logits, labels, smoothing)` from plain tensor operations, without `F.cross_entropy`. Logits may
-# be as large as $\pm 10^4$:
-# `log_softmax` stays finite where `softmax().log()` does not.
+# Write `smooth_loss(logits, labels, smoothing)`, with `logits` `(N, K)`, `labels` `(N,)` and `smoothing` $s$ from 0 to
+# 1, from plain tensor operations, without `F.cross_entropy`. Return a tensor without axes. Logits may be as large as
+# $\pm 10^4$: `log_softmax` stays finite where `softmax().log()` does not.
 
 
 # %% exercise="regularization.smooth_loss" role="solution"
@@ -501,16 +482,14 @@ check("regularization.smooth_loss", smooth_loss)
 # ## Noise inside the net, and a net with less to fit with
 #
 # **Dropout** (lesson 8) switches each unit off with probability $p$, afresh for each example in each step, and scales
-#  the others up by
-# $1/(1-p)$, so that the next layer's average input stays. Two relatives do the same elsewhere.
+# the others up by $1/(1-p)$, so that the next layer's average input stays. Two relatives do the same elsewhere.
 #
 # ### 8. DropConnect
 #
-# **DropConnect** drops single *weights*. Write `drop_connect(x, weight, bias, p, mask)` for a dense layer: `x` is
-#  `(N, in)`,
-# `weight` `(out, in)`, and `mask` `(N, out, in)` holds 1 where example $n$ keeps a weight and 0 where it is dropped.
-# Scale the
-# kept weights by $1/(1-p)$. The bias is neither dropped nor scaled.
+# **DropConnect** drops single *weights*, each with probability $p$. Write `drop_connect(x, weight, bias, p, mask)` for
+# a dense layer in training: `x` is `(N, in)`, `weight` `(out, in)`, `bias` `(out,)`, and `mask` `(N, out, in)` says
+# what was drawn: 1 where example $n$ keeps a weight, and 0 where it is dropped. Scale the kept weights by $1/(1-p)$;
+# the bias is neither dropped nor scaled. Return what the layer computes, `(N, out)`.
 
 
 # %% exercise="regularization.drop_connect" role="solution"
@@ -529,20 +508,17 @@ check("regularization.drop_connect", drop_connect)
 # ### 9. Stochastic pooling
 #
 # A **convolutional** layer slides small filters over a picture; its output is a stack of **feature maps**, of shape
-# `(N, C, H, W)`: `C` maps for each of `N` pictures. **Pooling** makes them smaller, mostly by taking the largest
-# value of each window of 2 × 2 pixels.
-# **Stochastic pooling** draws one of the four at random, each with probability $p_i = a_i / \sum_j a_j$, in
-#  proportion to its value (after
-# a ReLU none is negative). At test nothing may be random: there it takes the average of the draw, $\sum_i p_i a_i$.
+# `(N, C, H, W)`: `C` maps for each of `N` pictures. **Pooling** makes them smaller, mostly by taking the largest value
+# of each window of 2 × 2 pixels. **Stochastic pooling** draws one of the four at random, each with probability
+# $p_i = a_i / \sum_j a_j$, in proportion to its value (after a ReLU none is negative). At test nothing may be random:
+# there it takes what the draw gives on average, $\sum_i p_i a_i$.
 #
-# Write `stochastic_pool(x, u, training)` for windows of 2 × 2; height and width are even. So that it can be checked,
-# the random number is
-# given: `u` `(N, C, H/2, W/2)` holds one number between 0 and 1 for each window. Add up the window's probabilities
-# row by row
-# (top left, top right, bottom left, bottom right), and take the first value at which the sum exceeds `u`. A window of
-# nothing but 0
-# gives 0. For the window `[[1, 0], [3, 4]]` the sums are 0.125, 0.125, 0.5, 1: `u = 0.4` draws the 3, and at test
-# the answer is 3.25.
+# Write `stochastic_pool(x, u, training)` for maps `x` `(N, C, H, W)`, cut into windows of 2 × 2; `H` and `W` are even.
+# `training` is `True` or `False`. So that it can be checked, the random numbers are given: `u` `(N, C, H/2, W/2)` holds
+# one between 0 and 1 for each window. In training add up the window's probabilities row by row (top left, top right,
+# bottom left, bottom right), and take the first value at which the sum exceeds `u`; at test `u` is not used. A window
+# of nothing but 0 gives 0. Return a tensor of the shape of `u`. For the window `[[1, 0], [3, 4]]` the sums are 0.125,
+# 0.125, 0.5, 1: `u = 0.4` draws the 3, and at test the answer is 3.25.
 
 
 # %% exercise="regularization.stochastic_pool" role="solution"
@@ -565,13 +541,13 @@ check("regularization.stochastic_pool", stochastic_pool)
 # %% [markdown]
 # ### 10. A head of averages
 #
-# Most parameters of an old conv net sit in its **head**: the dense layer on top that sees every pixel of every map.
-# **Global average pooling** replaces it: average each map to one number, and classify from these `C` numbers.
+# In older conv nets most parameters sit in the **head**: the dense layer at the end that sees every pixel of every map.
+# **Global average pooling** replaces it: average each map to one number, and compute the logits from these `C` numbers
+# by a small dense layer.
 #
-# Write `gap_head(maps, weight, bias)`, with `weight` `(K, C)` and `bias` `(K,)` for $K$ classes. Return the logits
-# `(N, K)`; how many
-# parameters this head has; and how many a dense head from all pixels of all maps to the $K$ logits would have, biases
-# included.
+# Write `gap_head(maps, weight, bias)`, with `maps` `(N, C, H, W)`, and `weight` `(K, C)` and `bias` `(K,)` of that
+# small layer, for $K$ classes. Return three things: the logits `(N, K)`; how many parameters this head has; and how
+# many a dense head from all pixels of all maps to the $K$ logits would have. Biases count in both.
 
 
 # %% exercise="regularization.gap_head" role="solution"
@@ -590,25 +566,24 @@ check("regularization.gap_head", gap_head)
 # %% [markdown]
 # ## Honest numbers
 #
-# A brake is worth what a number says that you can trust. Three exercises on where such numbers come from.
+# Whether a brake helps, only a number can say, and only one that you can trust. Here are three exercises on where such
+# numbers come from.
 #
 # ### 11. Folds without a leak
 #
-# With few examples one validation set is small, and its number a matter of luck. **k-fold cross-validation** cuts the
-# data into $k$
-# **folds**; each validates once, while the others train. **Stratified** folds hold each class in nearly equal
-#  numbers. And whatever is computed from the
-# data, such as the mean and deviation by which inputs are **standardized** (made to have mean 0 and deviation 1),
-# must come from the training part alone; otherwise the validation examples have
-# leaked into training.
+# With few examples a validation set is small, and what it says is largely luck. **k-fold cross-validation** cuts the
+# data into $k$ parts, the **folds**; each validates once, while the others train, and the $k$ numbers are averaged.
+# **Stratified** folds share out each class evenly. And whatever is computed from the data, such as the mean and
+# deviation by which inputs are **standardized** (made to have mean 0 and deviation 1), must come from the training part
+# alone; otherwise something of the validation examples gets into training. That is called a **leak**.
 #
-# Write `standardized_folds(x, labels, k)`, with `x` `(N, D)`. The $j$-th example of a class, counted from 0 in the
-# order of the data, validates in fold
-# $j \bmod k$. Return for each fold, in order, four tensors: training `x`, training labels, validation `x`, validation
-# labels; the examples in the
-# order of the data. Standardize each of the `D` columns by the training part's mean and deviation (the root of the
-# mean square, divided by $N$); where the deviation is 0, divide
-# by 1.
+# Write `standardized_folds(x, labels, k)`, with `x` `(N, D)`: `D` numbers, or **features**, of each example; `labels`
+# is `(N,)`. Number the examples of each class 0, 1, 2, … in the order of the data: number $j$ validates in fold
+# $j \bmod k$ (what is left when $j$ is divided by $k$). Return a list with four tensors for each fold, fold 0 first:
+# training `x`, training labels, validation `x`, validation labels; the examples in the order of the data. Standardize
+# each of the `D` columns, in both parts, by the mean and the deviation of the training part: the root of the mean
+# squared distance from the mean, where the sum is divided by the number of examples, not by one less. Where the
+# deviation is 0, divide by 1.
 
 
 # %% exercise="regularization.standardized_folds" role="solution"
@@ -635,15 +610,14 @@ check("regularization.standardized_folds", standardized_folds)
 # %% [markdown]
 # ### 12. What `validation_split` takes
 #
-# Keras offers a short cut: `model.fit(x, y, validation_split=0.2)`. It trains on the first examples and validates on
-# the
-# **last** share of them, as they come. `shuffle=True`, which is the default, mixes the training part only, and only
-#  afterwards. Of $n$
-# examples the first $\lfloor n (1 - \text{share}) \rfloor$ train (rounded down); the rest validate.
+# In Keras `model.fit(x, y)` trains a model, and `model.fit(x, y, validation_split=0.2)` splits the examples first. It
+# trains on the first ones and validates on the **last** share of them, as they come. `shuffle=True`, which is the
+# default, mixes the training part only, and only afterwards. Of $n$ examples the first $n (1 - \text{share})$, rounded
+# down, train; the rest validate.
 #
-# Write `keras_split(labels, share)`. Return the indices that train, the indices that validate, and the classes,
-# ascending, that validate
-# but never train.
+# Write `keras_split(labels, share)`, with `labels` `(n,)` as they come, and a `share` between 0 and 1. Return three
+# things: the indices that train and the indices that validate, two tensors; and a list of the classes, ascending, that
+# validate but never train.
 
 
 # %% exercise="regularization.keras_split" role="solution"
@@ -693,20 +667,18 @@ reveal("validation_split_sorted", 100 * in_order[1])
 # %% [markdown]
 # ### 13. Another class balance
 #
-# A test set of 500 sick and 500 healthy people says that a net is 90% right. In practice one in a hundred is sick.
-# What is its accuracy
-# there? And of those whom it calls sick, how many are?
+# On a test set of 500 sick and 500 healthy people a net is right in 90% of both. In practice one in a hundred is sick.
+# What is its accuracy there? And of those whom it calls sick, how many are?
 #
 # The **confusion matrix** counts the test set: row $c$ holds the examples that *are* of class $c$, column $d$ those
-# that the net *calls* $d$.
-# What becomes of an example of class $c$ does not depend on how common $c$ is; so the rates within a row stay, and
-# the rows get
-# other weights. **Recall** of $c$: of those that are $c$, the share that is called so. **Precision** of $c$: of those
-# that are called $c$, the share that is.
+# that the net *calls* $d$. What the net says of an example of class $c$ does not depend on how common $c$ is. So the
+# shares within a row stay the same in practice; only the rows count more or less than in the test set. **Recall** of
+# $c$: of those that are $c$, the share that is called so. **Precision** of $c$: of those that are called $c$, the share
+# that is.
 #
-# Write `under_balance(confusion, balance)`: `confusion` `(K, K)` holds whole numbers, and `balance` `(K,)` the shares
-# of the classes in practice. Return the accuracy there,
-# the precision `(K,)` and the recall `(K,)`. The precision of a class that is never predicted is 0.
+# Write `under_balance(confusion, balance)`: `confusion` `(K, K)` holds whole numbers, with no empty row, and `balance`
+# `(K,)` the shares of the classes in practice, which add up to 1. Return, for these shares, the accuracy (a tensor
+# without axes), the precision `(K,)` and the recall `(K,)`. The precision of a class that is never predicted is 0.
 
 
 # %% exercise="regularization.under_balance" role="solution"
@@ -825,8 +797,8 @@ trust.table(
 #
 # | what | PyTorch | Keras 3 |
 # |---|---|---|
-# | ℓ2 | `weight_decay=` of the optimizer: all parameters that it is given, biases too | `kernel_regularizer=` of the layer: its kernel alone |
-# | leave the biases out | two parameter groups, one with `weight_decay=0` | they are out, unless `bias_regularizer=` is given |
+# | ℓ2 | `weight_decay=` of the optimizer: all parameters that it is given, biases too | `kernel_regularizer=` of the layer: its weights (Keras calls them the **kernel**) alone |
+# | leave the biases out | give the optimizer two lists of parameters (groups), the biases in one with `weight_decay=0` | they are out, unless `bias_regularizer=` is given |
 # | where the penalty is | nowhere: the step adds its gradient, the loss you print has none of it | in `model.losses`, and in the loss that `fit` prints |
 # | decay beside Adam's step | `AdamW` | `AdamW`, or `weight_decay=` of any optimizer |
 # | max-norm | `torch.renorm` by hand after each step | `kernel_constraint=MaxNorm(limit)` |
@@ -834,7 +806,8 @@ trust.table(
 # | augmentation | in the data set's transform | layers such as `RandomTranslation`: active in `fit`, idle in `evaluate` and `predict` |
 # | a validation set | yours to split | `validation_data=`, or `validation_split=`: the last ones |
 #
-# Where one name means two things, the values are read from the versions that are installed here:
+# Here one name means two things. What stands in this table is read from the versions that are installed here, by
+# running them. (A **class weight** is a number by which the loss of all examples of a class is multiplied.)
 
 # %% role="demo"
 from course_lib.conventions import regularizers as conventions
@@ -847,17 +820,19 @@ Markdown(
 # %% [markdown]
 # ### 14. The penalty in Keras, by hand and attached
 #
-# A Keras model is already built: its layers have their weights. `model.trainable_weights` lists the variables that
-# training
-# changes (those of frozen layers, with `trainable = False`, are not among them); `variable.shape` and
-# `variable.numpy()` give shape and values. Weights of a layer are called its **kernel**.
+# You get a Keras model that is already built: its layers have their weights, but nothing penalizes them yet.
+# `model.trainable_weights` lists the variables that training changes (those of frozen layers, with `trainable = False`,
+# are not among them); `variable.shape` and `variable.numpy()` give shape and values.
 #
-# Write `penalize(model, strength)`. Compute $\lambda/2 \sum w^2$ over all trainable kernels (what has two axes or
-# more) by hand, and return it. And see to it that the model adds the same
-# penalty to its own loss from now on: afterwards the sum of `model.losses` has to be the number that you return. Each
-# variable has an attribute `regularizer`, a function of
-# the variable, or `None`; `keras.regularizers.L2(l2)` makes one that returns $l2 \cdot \sum w^2$. Leave the weights
-# as they are.
+# Write `penalize(model, strength)`, where `strength` is $\lambda$. It does two things:
+#
+# 1. compute $\lambda/2 \sum w^2$ over all trainable kernels (what has two axes or more) by hand, and return it, a
+#    float;
+# 2. see to it that the model adds the same penalty to its own loss from now on: afterwards the sum of `model.losses`
+#    has to be the number that you return. Each variable has an attribute `regularizer`, a function of the variable, or
+#    `None`; `keras.regularizers.L2(a)` makes one that returns $a \sum w^2$.
+#
+# Leave the weights as they are.
 
 
 # %% exercise="regularization.keras_penalty" role="solution"
@@ -881,13 +856,12 @@ check("regularization.keras_penalty", penalize)
 # %% [markdown]
 # ## Clinic
 #
-# Three runs came in this morning. Find out what is wrong with them, if anything.
+# Three runs came in this morning. Find out what is wrong with them, if anything is.
 #
 # ### 15. Validation above training
 #
-# "Since I use augmentation my validation accuracy is above my training accuracy, in every epoch. Are the two
-# swapped?" This is
-# their run, repeated on 3,000 digits that are shifted by up to 3 pixels whenever they are trained on:
+# "Since I use augmentation my validation accuracy is above my training accuracy, in every epoch. Are the two swapped?"
+# This is their run, repeated on 3,000 digits that are shifted by up to 3 pixels whenever they are trained on:
 
 
 # %% role="demo"
@@ -930,25 +904,24 @@ turned = "turns" if last[3] < last[0] else "wider" if last[3] > last[2] else "st
 reveal("validation_above_training", turned)
 
 # %% [markdown]
-# Nothing is swapped: the logged accuracy is that of harder images. There are two tests of that theory, and both
-# change one thing
-# only: take the augmentation away from the training images, or give it to the validation images.
+# Nothing is swapped. Keras, and this loop, log the training accuracy on the images as they are trained on, and these
+# were shifted: they are harder. There are two tests of that explanation, and each changes one thing only: take the
+# augmentation away from the training images, or give it to the validation images.
 #
 # Write `explain_augmented_gap(model, train, valid, augment)`, where `train` and `valid` are pairs `(images, labels)`
-# and `augment(images)` returns augmented images. Return
-# four accuracies (shares between 0 and 1) and a cause:
+# and `augment(images)` returns augmented images. Return five things, four accuracies (shares between 0 and 1) and a
+# cause:
 #
 # 1. `logged`: on the augmented training images;
 # 2. `clean`: on the plain training images;
 # 3. `plain`: on the plain validation images;
 # 4. `augmented`: on the augmented validation images;
-# 5. the cause, a text: `"none"` where `plain` is not above `logged`; otherwise `"augmentation"` where `clean` is at
-#    least
-#    `plain`, and `"data"` where it is below: then the validation images are easier.
+# 5. the cause, a word: `"none"` where `plain` is not above `logged`, so that there is nothing to explain; otherwise
+#    `"augmentation"` where `clean` is at least `plain`, and `"data"` where it is below: then the validation images are
+#    easier, augmentation or not.
 #
-# Measure all four in evaluation, so that dropout and batch normalization have no part in it, and leave each module in
-# the mode in which you
-# found it.
+# Measure all four in evaluation (`model.eval()`), so that dropout and batch normalization have no part in it, and leave
+# each module in the phase in which you found it.
 
 
 # %% exercise="regularization.clinic_augmentation" role="solution"
@@ -978,29 +951,25 @@ check("regularization.clinic_augmentation", explain_augmented_gap)
 
 # %% [markdown]
 # Dropout alone makes such a gap too (it is on in training and off in validation), and so does the log itself, which
-# averages over an epoch in which the net
-# still improves. Card R8 measures these as well.
+# averages over an epoch in which the net still improves. Card R8 measures these as well.
 #
 # ### 16. A loss that rises from the second epoch
 #
 # "My training set is balanced, with as many examples of each class. After the first epoch my validation loss rises
-# while the training loss falls. Could it
-# overfit that soon? Or is it because my test set is *not* balanced?" Both are possible, and they can be told apart:
-# weight the validation
-# examples so that their classes count as they do in training. If the loss still rises, the net overfits. If the rise
-# is gone, the
-# net got better at what it was trained for, and the validation set asks for something else.
+# while the training loss falls. Could it overfit that soon? Or is it because my validation set is *not* balanced?" Both
+# can happen, and they can be told apart: weight the validation examples so that each class counts as much as it does in
+# training. If the loss still rises, the net overfits. If the rise is gone, the net got better at what it was trained
+# for, and the validation set asks for something else.
 #
-# Write `explain_rise(logits, labels, balance)`: `logits` `(epochs, N, K)` holds what the net said about the
-# validation set after each epoch, `labels` `(N,)` what is right, and `balance`
-# `(K,)` the classes' shares in training. Return
+# Write `explain_rise(logits, labels, balance)`: `logits` `(epochs, N, K)` holds what the net said about the validation
+# set after each epoch, `labels` `(N,)` what is right, and `balance` `(K,)` the classes' shares in training, which add
+# up to 1. Return three things:
 #
 # 1. the validation loss (cross-entropy) after each epoch, `(epochs,)`;
 # 2. the same with each class weighted to its share in training: the mean loss of each class, times its share in
 #    training, added up;
-# 3. the cause: `"none"` where the first curve does not end higher than it began; otherwise `"balance"` where the
-#    second curve does not, and
-#    `"overfitting"` where it does.
+# 3. the cause, a word: `"none"` where the first curve does not end higher than it began; otherwise `"balance"` where
+#    the second curve does not, and `"overfitting"` where it does.
 #
 # Every class occurs in the validation set.
 
@@ -1025,15 +994,14 @@ check("regularization.clinic_rising", explain_rise)
 # ### 17. Too good to be true
 #
 # "My validation accuracy is far better than what I see in use. I mirrored all images first, to have more of them, and
-# then split off a third." So they have copies on both sides
-# of the split.
+# then split off a third." So they have copies on both sides of the split.
 #
-# Write `find_leak(train, valid, predicted, labels)`. `train` and `valid` are images, `(N, H, W)` and `(M, H, W)`; a
-# validation image **leaks** if it, or its mirror image (left and
-# right exchanged), is among the training images, equal in every pixel. Return which validation images leak, `(M,)` of
-# True and False; the accuracy as reported, of `predicted` against `labels` on all of them; and the honest one, on
-# those
-# that do not leak (there are some).
+# Write `find_leak(train, valid, predicted, labels)`. `train` and `valid` are images, `(N, H, W)` and `(M, H, W)`;
+# `predicted` and `labels`, both `(M,)`, are what the net said of the validation images, and what is right. A validation
+# image **leaks** if it, or its mirror image (left and right exchanged), is among the training images, equal in every
+# pixel. Return three things: which validation images leak, `(M,)` of True and False; the accuracy as reported, on all
+# of them; and the honest one, on those that do not leak (there are some). Both accuracies are shares between 0 and 1,
+# tensors without axes.
 
 
 # %% exercise="regularization.clinic_leak" role="solution"
@@ -1051,22 +1019,24 @@ def find_leak(train, valid, predicted, labels):
 check("regularization.clinic_leak", find_leak)
 
 # %% [markdown]
-# Real leaks are seldom equal to the pixel: two photographs of one patient, two frames of one film, two scans of one
-# form. Split by patient, film, form.
+# In practice leaked images are seldom equal in every pixel: they are two photographs of one patient, two frames of one
+# film, two scans of one form. No comparison of pixels finds those; put all images of one patient, film or form on the
+# same side of the split.
 #
 # ## Evidence
 #
 # What this lesson says, and what people say about regularization, put to the test on real images, each with at least
 # five **seeds** (a seed fixes everything random in a run: where the weights start, which images, in which order;
-# another seed is another run). The intervals say how sure the mean over the seeds is. *Does not
-# hold* means that the rule written on the card was not met, in small nets and short training; read the rule. `course
-# evidence R10` in a
-# terminal measures one again on your own machine.
+# another seed is another run). A **95% interval** says how far the choice of seeds may have moved a mean; in a *paired*
+# one differences are taken seed by seed, and one that contains 0 settles nothing. An **arm** is one of the ways
+# compared. *Does not hold* means that the rule on the card (under *All measurements*) was not met, in small nets and
+# short training, *holds when …* that it was met in part; read the rule. `course evidence R10` in a terminal measures
+# one again on your own machine.
 
 # %% [markdown]
-# **Both errors.** R1 asks whether the brake lowers the error that counts, and what it does to the other one; look at
-# the training sets with wrong labels. R2 turns λ up until it is too much, and compares the penalty with the decay
-# beside the step: under Adam the two are different rules.
+# **Both errors.** R1 asks whether weight decay lowers the generalization error, and what it does to the training error;
+# look at the training sets with wrong labels. R2 turns λ up until it is too much, and compares the penalty in the loss
+# with the decay beside the step, under gradient descent and under Adam.
 
 # %% role="demo"
 claims.evidence("R1")
@@ -1075,15 +1045,15 @@ claims.evidence("R1")
 claims.evidence("R2")
 
 # %% [markdown]
-# **Which penalty, on what?** R3 compares ℓ1, ℓ2 and both, counts the zeros, and puts the biases in and out; its table
-# shows how each framework collects a penalty, and one way that collects nothing.
+# **Which penalty, on what?** R3 compares ℓ1, ℓ2 and both, counts the zeros, and penalizes the biases too or leaves them
+# out; its table shows how each framework collects a penalty, and one way that collects nothing.
 
 # %% role="demo"
 claims.evidence("R3")
 
 # %% [markdown]
-# **When to stop.** R4 stops alone and together with ℓ2 and dropout; R5 asks what the right length has to do with the
-# size of the data.
+# **When to stop.** R4 tries early stopping alone, and together with ℓ2 or dropout. R5 asks how the best number of
+# epochs changes with the number of training images.
 
 # %% role="demo"
 claims.evidence("R4")
@@ -1092,17 +1062,17 @@ claims.evidence("R4")
 claims.evidence("R5")
 
 # %% [markdown]
-# **A meter and a brake.** In R6 a fifth of the images is held out: once only measured, once used to stop; with dropout
-# and without.
+# **A meter and a brake.** In R6 a fifth of the images is held out; in some arms it is only measured, in others it
+# decides when to stop, with dropout and without.
 
 # %% role="demo"
 claims.evidence("R6")
 
 # %% [markdown]
-# **Gaps that look like bugs.** R7 takes the two causes of a rising validation loss apart. Look at the loss *and* at the
-# error. R8 runs both tests of the clinic's first case over several seeds, and two causes that have nothing to do with
-# augmentation. Look at whether both sets show the gap at all: the net is also worse on new images than on its own, and
-# that works against it.
+# **Gaps that look like bugs.** R7 brings about each of the two causes of a rising validation loss alone. Look at the
+# loss *and* at the error. R8 runs both tests of the clinic's first case over several seeds, and tries two causes that
+# have nothing to do with augmentation. Look at whether both data sets show the gap at all: a net is also worse on new
+# images than on those that it trained on, and that makes the gap smaller.
 
 # %% role="demo"
 claims.evidence("R7")
@@ -1111,8 +1081,8 @@ claims.evidence("R7")
 claims.evidence("R8")
 
 # %% [markdown]
-# **Splits.** R9 compares what different splits say of a net with its error on a large test set; its table shows what
-# Keras took.
+# **Splits.** R9 compares the error that different splits find with the error on a large test set; its table shows which
+# examples Keras took.
 
 # %% role="demo"
 claims.evidence("R9")
@@ -1120,26 +1090,25 @@ claims.evidence("R9")
 # %% [markdown]
 # ## What helps?
 #
-# R10 is the table that most people come for: one conv net, each way alone, and what validation liked of them together.
-# An interval that crosses 0 means that these seeds can't tell the way from none at all. Look at the training errors
-# too, under *All measurements*. Every arm gets the same number of steps, and not many; where the training error is far
-# above 0, the net has not even learned its own images, and a brake on a net that underfits makes it worse. Several
-# brakes at once need more time, or each a lighter touch: choosing the strength of each alone and then taking them all
-# is not tuning.
+# R10 answers the question at the top: one conv net, each way alone, and then all those together that lowered the
+# validation error. Look at the training errors too, under *All measurements*. Every arm gets the same number of steps,
+# and not many; where the training error is far above 0, the net has not even learned its own images, and a brake on a
+# net that underfits makes it worse. Here each brake's strength was chosen alone, before all were put together: several
+# at once would need more steps, or less of each.
 
 # %% role="demo"
 claims.evidence("R10")
 
 # %% [markdown]
-# **Many labels.** “27 classes, so of course it overfits,” somebody wrote, and was contradicted. R11 keeps the examples
-# of each class fixed, and then all of them together.
+# **Many labels.** “27 classes, so of course it overfits,” somebody wrote, and was contradicted. R11 takes more and more
+# classes: once with the same number of examples of each, once with the same number in all.
 
 # %% role="demo"
 claims.evidence("R11")
 
 # %% [markdown]
-# **Seven ways to improve a net**, after Thoma's list, one before and after for each. A better problem, better data and
-# a better set-up are ways too, not only brakes.
+# **Seven ways to improve a net**, from a list by Thoma (see *Sources*). R12 measures one before and one after for each:
+# brakes are not the only way; an easier problem, better data and a better training set-up are others.
 
 # %% role="demo"
 claims.evidence("R12")
@@ -1150,29 +1119,25 @@ claims.evidence("R12")
 # ### 18. In your own words
 #
 # A colleague writes: "I use `validation_split=0.2`, so I don't need dropout, do I? My data come sorted by hospital. I
-# standardized and augmented everything first. The validation
-# loss rises from the second epoch, so I stop there, and report that validation accuracy." Tell them what a validation
-# split does and does not do, what is wrong
-# with this one, how they can tell why the loss rises, and which number to report. Ten sentences are enough. In a
-# class a teacher reads this one; on your own, write it first, and then open what a
-# teacher would look for, below.
+# standardized and augmented everything first. The validation loss rises from the second epoch, so I stop there, and
+# report that validation accuracy." Tell them what a validation split does and does not do, what is wrong with this one,
+# how they can find out why the loss rises, and which number to report. Ten sentences are enough. In a class a teacher
+# reads this one; on your own, write it first, and then open what a teacher would look for, below.
 
 # %% [markdown] exercise="regularization.explain" role="explain"
 # ### BEGIN SOLUTION
 # A validation split measures; it changes no weight, so by itself it prevents no overfitting. Dropout, penalties and
-# augmentation change what is learned. Stopping by the
-# validation loss is a brake too, but then the split has been used to choose, and its accuracy is a little too good:
-# report the accuracy on a test set that
-# was looked at once.
+# augmentation change what is learned. Stopping by the validation loss is a brake too, but then the split has been used
+# to choose, and its accuracy is a little too good: report the accuracy on a test set that was looked at once.
 #
 # `validation_split` takes the last fifth without shuffling. Your data are sorted by hospital, so you validate on
-# hospitals that you never trained on; either that is what you want to know, or you must
-# split in a stratified way first. Standardizing and augmenting came before the split: the mean knows the validation
-# examples, and copies of them are in the training set. Split first.
+# hospitals that you never trained on; either that is what you want to know, or you must split in a stratified way
+# first. Standardizing and augmenting came before the split: the mean knows the validation examples, and copies of them
+# are in the training set. Split first.
 #
 # A rise of the validation loss may be overfitting, if the training loss falls and the error does not improve, or
-# another class balance: weight the validation examples by their classes' shares in training and
-# look whether it still rises. A rising loss with a steady accuracy means that the net gets surer of its errors.
+# another class balance: weight the validation examples by their classes' shares in training and look whether it still
+# rises. A rising loss with a steady accuracy means that the net gets surer of its errors.
 # ### END SOLUTION
 
 # %% role="demo"
@@ -1188,15 +1153,14 @@ Markdown(
 # %% [markdown]
 # ## Summary
 #
-# - Regularization is for the generalization error. The training error only grows with it, and can't tell you how much
+# - Regularization is for the generalization error. The training error mostly grows with it, and can't tell you how much
 #   is right.
-# - A penalty shrinks weights at each step; ℓ1 with a soft threshold makes many of them exactly 0. Always ask whose λ
-#   it is, with the half or without, and
-#   which parameters it reaches.
-# - Early stopping keeps the best epoch's weights. How long that takes depends on the data, in steps even more than in
+# - A penalty shrinks weights at each step; ℓ1 with a soft threshold makes some of them exactly 0. Always ask whose λ it
+#   is, with the half or without, and which parameters it reaches.
+# - Early stopping keeps the best epoch's weights. When that epoch comes depends on the data, in steps even more than in
 #   epochs.
 # - Augment the training images only, after the split; whatever is computed from data comes from the training part.
-# - A validation split is a meter. Dropout, penalties, augmentation and stopping are brakes.
+# - A validation split only measures. Dropout, penalties, augmentation and stopping are brakes.
 # - Validation above training, or a loss that rises early, need not be bugs: change one thing at a time, and measure
 #   again.
 # - What was measured:
@@ -1208,8 +1172,8 @@ Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headli
 # %% [markdown]
 # ## Sources
 #
-# - Hoerl, Kennard: *Ridge regression*, 1970 (ℓ2); Tibshirani: *Regression shrinkage and selection via the lasso*,
-#   1996 (ℓ1).
+# - Hoerl, Kennard: *Ridge regression*, 1970 (ℓ2); Tibshirani: *Regression shrinkage and selection via the lasso*, 1996
+#   (ℓ1).
 # - Loshchilov, Hutter: *Decoupled weight decay regularization*, 2019, arXiv:1711.05101.
 # - Prechelt: *Early stopping, but when?*, 1998.
 # - Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: *Dropout*, Journal of Machine Learning Research 15, 2014
@@ -1219,8 +1183,7 @@ Markdown("\n".join(f"- *{result.statement}* **{result.verdict}.** {result.headli
 #   arXiv:1312.4400 (global average pooling).
 # - Szegedy and others: *Rethinking the Inception architecture*, 2016, arXiv:1512.00567 (label smoothing).
 # - Zhang, Cissé, Dauphin, Lopez-Paz: *mixup*, 2018, arXiv:1710.09412.
-# - Thoma: *Analysis and optimization of convolutional neural network architectures*, 2017, arXiv:1707.09725 (seven
-#   ways to improve a net).
+# - Thoma: *Analysis and optimization of convolutional neural network architectures*, 2017, arXiv:1707.09725 (seven ways
+#   to improve a net).
 # - Data: MNIST, emoji by Google (Noto), Twitter (Twemoji) and Microsoft (Fluent), animal shapes, and free fonts;
-#   licences stand beside the files in
-#   `course_lib/datasets`.
+#   licences stand beside the files in `course_lib/datasets`.

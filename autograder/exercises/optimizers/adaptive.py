@@ -197,7 +197,7 @@ adagrad_exercise = Exercise(
         Misconception(
             "root_is_kept",
             root_is_kept,
-            "You return the root as the state, and square sums are then added to a root in the next step.",
+            "You return the root of the sum; the next step then adds a square to a root.",
             "Keep the sum itself; take its root only in the step.",
         ),
         Misconception(

@@ -1076,7 +1076,7 @@ ratio_exercise = Exercise(
         Misconception(
             "biases_counted",
             biases_counted,
-            "You count the biases too. A bias of 0 turns any step into an endless ratio.",
+            "You count the biases too. A bias of 0 makes the ratio of any step infinite.",
             "Keep to parameters with at least two axes: parameter.dim() > 1.",
         ),
         Misconception(

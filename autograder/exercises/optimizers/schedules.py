@@ -750,7 +750,7 @@ cycle_exercise = Exercise(
         Misconception(
             "down_to_the_start",
             down_to_the_start,
-            "Your cycle ends where it began. The last rates are far below: final_div_factor times.",
+            "Your cycle ends where it began. The last rate is the first one divided by final_div_factor, far below it.",
             "end = max_lr / div_factor / final_div_factor.",
         ),
         Misconception(

@@ -736,8 +736,8 @@ range_exercise = Exercise(
         Misconception(
             "loss_after_the_step",
             loss_after_the_step,
-            "You note the loss of a batch after the step on that batch. It flatters every rate; what counts is how the "
-            "steps so far serve a batch to come.",
+            "You note the loss of a batch after the step on that batch, which flatters every rate. What counts is "
+            "how well the steps so far do on the next batch.",
             "Note the loss first, then make the step.",
         ),
         Misconception(

@@ -817,7 +817,7 @@ clinic_leak = Exercise(
             "doubles_counted_too",
             doubles_counted_too,
             "In the case “{case}” you also mark images that are twice in the validation set. That makes its figure "
-            "less sure, but nothing of them was trained on.",
+            "less sure, but the net has not trained on them.",
             "Compare with the training images only.",
         ),
         Misconception(

@@ -510,7 +510,7 @@ mixup_exercise = Exercise(
             label_numbers_blended,
             "You blend the numbers of the classes: half of class 2 and half of class 6 became class 4. Class numbers "
             "are names.",
-            "Blend the losses against the two labels (or the one-hot targets).",
+            "Blend the losses against the two labels.",
         ),
         Misconception(
             "labels_ordered_back",
@@ -676,7 +676,7 @@ smoothing_exercise = Exercise(
             spread_over_the_others,
             "You spread s over the other classes alone, s/(K − 1) each. That is another definition in use; here, as in "
             "PyTorch and Keras, s is spread over all K classes, the right one too.",
-            "The target is (1 − s)·onehot + s/K.",
+            "The right class gets 1 − s + s/K, each other one s/K.",
         ),
         Misconception(
             "shares_short_of_one",

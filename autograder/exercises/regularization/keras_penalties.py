@@ -229,7 +229,7 @@ keras_penalty = Exercise(
             "everything_trainable",
             everything_trainable,
             "Biases, and batch norm's gamma and beta, are penalized too.",
-            "Take only what has two dimensions or more: len(variable.shape) > 1.",
+            "Take only what has two axes or more: len(variable.shape) > 1.",
         ),
         Misconception(
             "frozen_ones_too",
@@ -242,7 +242,7 @@ keras_penalty = Exercise(
             "only_dense_layers",
             only_dense_layers,
             "In the case “{case}” the convolution's kernel is left out.",
-            "Choose by the number of dimensions, not by the kind of layer.",
+            "Choose by the number of axes, not by the kind of layer.",
         ),
         Misconception(
             "nothing_attached",

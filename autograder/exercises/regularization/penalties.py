@@ -68,7 +68,7 @@ def l2_probe(candidate, case):
 
 
 def l2_penalty(model, strength):
-    """λ/2 times the sum of the squares of all weights: what has two dimensions or more."""
+    """λ/2 times the sum of the squares of all weights: what has two axes or more."""
     return strength / 2 * sum(p.square().sum() for p in model.parameters() if p.dim() > 1)
 
 
@@ -155,20 +155,20 @@ l2_penalty_exercise = Exercise(
             biases_too,
             "Every parameter is penalized, biases too. A bias moves a threshold; it can't make a net wiggle, and "
             "pulling it to 0 keeps the net from fitting a plain offset.",
-            "Leave out what has one dimension: biases, and the scales and shifts of batch norm.",
+            "Leave out what has one axis: biases, and the scales and shifts of batch norm.",
         ),
         Misconception(
             "norm_scales_too",
             norm_scales_too,
             "You choose by the name “weight”. In the case “{case}” that takes in batch norm's scale too, which is "
             "called weight in PyTorch.",
-            "Choose by dimensions: a weight has at least two.",
+            "Choose by the number of axes: a weight has at least two.",
         ),
         Misconception(
             "dense_only",
             dense_only,
             "Only dense layers are penalized. In the case “{case}” the kernels of the convolution are weights too.",
-            "Go through model.parameters() and take what has two dimensions or more.",
+            "Go through model.parameters() and take what has two axes or more.",
         ),
         Misconception(
             "root_taken",
@@ -217,7 +217,7 @@ l2_penalty_exercise = Exercise(
     ),
     hints=(
         "How do you tell a weight from a bias, or from batch norm's scale, by its shape?",
-        "model.parameters() gives all of them; p.dim() says how many dimensions one has.",
+        "model.parameters() gives all of them; p.dim() says how many axes one has.",
         "strength / 2 * sum(p.square().sum() for p in model.parameters() if p.dim() > 1)",
     ),
     minutes=8,
@@ -436,7 +436,7 @@ l1_step_exercise = Exercise(
     hints=(
         "Two moves, one after the other: what does the loss ask for, and what does the penalty?",
         "The penalty takes lr·λ off the size of each weight. What if the size is smaller than that?",
-        "moved = weight − lr·grad; then moved.sign() * (moved.abs() − lr·strength).clamp(min=0)",
+        "moved = weight - lr * grad; then moved.sign() * (moved.abs() - lr * strength).clamp(min=0)",
     ),
     minutes=10,
 )

@@ -509,8 +509,8 @@ split_exercise = Exercise(
         Misconception(
             "every_so_many",
             every_so_many,
-            "You take every so-many-th example. That would be wiser than what Keras does; it takes the last ones in "
-            "one block.",
+            "You take examples from all over the data. That would be wiser than what Keras does; it takes the last "
+            "ones in one block.",
             "Cut once, at floor(n · (1 − share)).",
         ),
         Misconception(
