@@ -1090,11 +1090,11 @@ claims.evidence("R9")
 # %% [markdown]
 # ## What helps?
 #
-# R10 answers the question at the top: one conv net, each way alone, and then all those together that lowered the
-# validation error. Look at the training errors too, under *All measurements*. Every arm gets the same number of steps,
-# and not many; where the training error is far above 0, the net has not even learned its own images, and a brake on a
-# net that underfits makes it worse. Here each brake's strength was chosen alone, before all were put together: several
-# at once would need more steps, or less of each.
+# R10 answers the question at the top: one conv net, each way alone at its best of three strengths, and then the best
+# of them together. These are put together one by one, from the way that lowers the validation error most; each next
+# one stays only if the error falls again. Look at the training errors too, under *All measurements*: where one is far
+# above 0, the net no longer learns its own images, and a brake on a net that underfits makes it worse. And look at how
+# wide the intervals are: with so few images a way has to help a lot before anybody can see it.
 
 # %% role="demo"
 claims.evidence("R10")
