@@ -10,6 +10,7 @@ import warnings
 from html.parser import HTMLParser
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from autograder import check as module
 from autograder import exercises
@@ -353,3 +354,24 @@ def test_a_journal_in_trouble_breaks_no_check_and_says_so_in_one_quiet_line(note
 def test_not_even_an_unforeseen_error_of_the_journal_breaks_a_check(noted, monkeypatch):
     monkeypatch.setattr(module.journal, "Journal", None)
     assert "Not noted" in check(ID, right).notice
+
+
+@pytest.mark.slow
+def test_a_kernel_notes_what_a_person_runs_and_nothing_that_a_program_runs(tmp_path):
+    """The same kernel, the same switch: nbclient, and so nbgrader, says that nobody is there; JupyterLab does not."""
+    environment = {**os.environ, "COURSE_DATA_DIR": str(tmp_path / "data"), "COURSE_PROGRESS": "on"}
+    manager, client = start_new_kernel(env=environment)
+    try:
+        for someone in (False, True):
+            code = (
+                "from autograder.check import check; from course_lib.predictions import predict\n"
+                f"predict('scaled_net_is_average', answer='b')\ncheck('{ID}', lambda x, p, mask: x * mask)"
+            )
+            reply = client.execute_interactive(code, allow_stdin=someone, timeout=60, output_hook=lambda message: None)
+            assert reply["content"]["status"] == "ok"
+            assert (tmp_path / "data").exists() == someone
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    kept = module.journal.Journal(tmp_path / "data").read()
+    assert [check.misconception for check in kept.checks] == ["unscaled"]

@@ -109,6 +109,7 @@ class Lab:
         self.size = size
         self.token = secrets.token_hex(16)
         self._home = Path(scratch) / "lab-home"
+        self.data = self._home / "course"  # where predictions and progress are kept
         self._environment = environment or {}
         self._stack = contextlib.ExitStack()
         shutil.copytree(folder, self.root)
@@ -145,7 +146,8 @@ class Lab:
             "JUPYTER_DATA_DIR": str(self._home / "data"),
             "JUPYTER_RUNTIME_DIR": str(self._home / "runtime"),
             "IPYTHONDIR": str(self._home / "ipython"),
-            "COURSE_DATA_DIR": str(self._home / "course"),
+            "COURSE_DATA_DIR": str(self.data),
+            "COURSE_PROGRESS": "on",  # as `course lab` does
             "JUPYTERLAB_SETTINGS_DIR": str(self._home / "user-settings"),
             "OMP_NUM_THREADS": "1",
             **self._environment,
@@ -238,6 +240,13 @@ class Lab:
         """Run one cell, and wait until the kernel is idle again."""
         self.page.evaluate(_RUN, ["notebook:run-cell", self.index(cell)])
         self._wait_idle(timeout)
+
+    def theme_is(self, theme: str) -> None:
+        """Change the page's theme: "Light" or "Dark"."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}"
+        )
+        self.page.wait_for_selector(f"body[data-jp-theme-light={'true' if theme == 'Light' else 'false'}]")
 
     def move_slider(self, cell: str | int) -> float:
         """Press a key on a cell's first slider; the milliseconds until its figure has changed on the page."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from browser import Lab, require_browser
 
-from autograder import exercises, notebooks
+from autograder import exercises, home, notebooks
 from autograder.demo import source_of
 from autograder.execute import check_notebook
 from autograder.exercise import Exercise
 from autograder.submission import read
+from course_lib.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = notebooks.lessons(ROOT)
@@ -62,6 +63,14 @@ def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson,
         assert ("Right:" if folder == "solutions" else "Not answered yet") in card
 
 
+def noted(lab: Lab, lesson: str, exercise: Exercise) -> tuple[bool, int, int]:
+    """What the first page would show of the exercise: passed or not, misconceptions met, and mended."""
+    progress = home.gather(Journal(lab.data).read(), ROOT / "lessons")
+    state = next(one for one in progress.lessons if one.name == lesson)
+    [passed] = [one.passed for one in state.exercises if one.id == exercise.id]
+    return passed, len(state.met), sum(met.mended for met in state.met)
+
+
 def test_a_wrong_answer_typed_into_jupyterlab_brings_its_diagnosis_and_a_right_one_passes(lesson, tmp_path):
     require_browser()
     exercise = coded(lesson)[0]
@@ -75,9 +84,11 @@ def test_a_wrong_answer_typed_into_jupyterlab_brings_its_diagnosis_and_a_right_o
             lab.run_cell(check)
             words = misconception.message.split("{")[0][:40]
             assert words in lab.output(check).inner_text()
+        assert noted(lab, lesson, exercise) == (False, len(exercise.misconceptions[:2]), 0)
         lab.replace_cell(solution, source_of(exercise.variants[0].right, exercise.answer))
         lab.run_cell(check)
         assert "Right:" in lab.output(check).inner_text()
+        assert noted(lab, lesson, exercise) == (True, *[len(exercise.misconceptions[:2])] * 2)
 
 
 def _cells(lesson: str):
