@@ -1,8 +1,8 @@
 """Look at the course as people meet it: python tests/end_to_end/look.py accessibility | screenshots
 
 `accessibility` lets axe-core read every page that the course draws, in light and dark, and writes
-docs/accessibility.md; `screenshots` takes the pictures in docs/screenshots. Both make what they show: a learner's progress, the lessons run
-from top to bottom, a simulated class graded. It takes some minutes.
+docs/accessibility.md; `screenshots` takes the pictures in docs/screenshots. Both make what they show: a learner's
+progress, the lessons run from top to bottom, a simulated class graded. It takes some minutes.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ def written(found: list[Looked]) -> str:
         *("# Accessibility", ""),
         f"Every page that the course draws, read by axe-core {version()} in Chromium on {date.today().isoformat()}: in",
         "JupyterLab what the cells put out, with every fold open; of the reports the whole page. The command",
-        "`python tests/end_to_end/look.py accessibility` writes this file anew. A test holds the cards, the first page and the",
-        "reports to no serious fault; what no programme can judge (does the text say what the figure shows?) is read",
-        "by people.",
+        "`python tests/end_to_end/look.py accessibility` writes this file anew. Tests hold the cards, the first page",
+        "and the reports to no serious fault. What no programme can judge (does the text say what the figure shows?)",
+        "people have to read.",
         *("", "## What the course draws", ""),
         *table(ours),
         *("", *faults_of(ours)),
