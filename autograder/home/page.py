@@ -27,7 +27,7 @@ margin:.3em 0 .9em}
 .tdn-home ul.l.l.l{list-style:none;margin:0;padding:0}
 .tdn-home ul.l.l.l>li{margin:0;padding:.55em 0;border-top:1px solid var(--jp-border-color2,#ddd)}
 .tdn-home .row{display:flex;flex-wrap:wrap;gap:.1em 1em;align-items:baseline}
-.tdn-home .name{flex:1 1 18em;font-weight:600}.tdn-home .count{flex:0 0 10em}
+.tdn-home .name{flex:1 1 18em;font-weight:600}.tdn-home .count{flex:0 0 11.5em}
 .tdn-home .bar{flex:0 1 11em;height:.75em;border:1px solid var(--jp-ui-font-color2,#555);border-radius:2px;
 min-width:6em}
 .tdn-home .bar span{display:block;height:100%;background:#0072b2}
@@ -180,8 +180,10 @@ def _lesson(lesson: LessonState) -> str:
     share = lesson.passed / len(lesson.exercises) if lesson.exercises else 0.0
     full = " full" if share == 1 else ""
     sign = "✔ " if share == 1 else ""
+    digits = lesson.name.partition("_")[0]
+    number = f"{digits.lstrip('0')}. " if digits.isdecimal() else ""
     return (
-        f'<div class="row"><span class="name">{_link(lesson.link, lesson.title)}</span>'
+        f'<div class="row"><span class="name">{number}{_link(lesson.link, lesson.title)}</span>'
         f'<span class="bar{full}" aria-hidden="true"><span style="width:{100 * share:.0f}%"></span></span>'
         f'<span class="count">{sign}{_passed(lesson)}</span></div>'
         f'<details><summary>{escape(_facts(lesson))}<span style="{UNSEEN}"> in {escape(lesson.title)}</span></summary>'

@@ -338,7 +338,7 @@ def test_lab_opens_the_lesson(checkout: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "--allow-root" in started[2]
     (checkout / "lessons" / "index.ipynb").write_text("{}")
     assert course("lab", "--", "--no-browser") == 0
-    assert started[3][-2:] == ["index.ipynb", "--no-browser"]
+    assert started[3][4:] == ["index.ipynb", "--allow-root", "--no-browser"]
     monkeypatch.setenv("COURSE_PROGRESS", "off")
     assert course("lab") == 0
     assert switches == ["on"] * 4 + ["off"]

@@ -43,11 +43,12 @@ SETTINGS = {
     "@jupyterlab/apputils-extension:notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "@jupyterlab/apputils-extension:themes": '{"theme": "JupyterLab %s", "adaptive-theme": false}',
     "@jupyterlab/docmanager-extension:plugin": '{"autosave": false}',
-    # every cell in the page, not only those in view: a test counts them
-    "@jupyterlab/notebook-extension:tracker": '{"windowingMode": "none", "enableKernelInitNotification": false}',
+    # every cell in the page, not only those in view (see EVERY_CELL)
+    "@jupyterlab/notebook-extension:tracker": '{%s"enableKernelInitNotification": false}',
     "@jupyterlab/extensionmanager-extension:plugin": '{"enabled": false}',
 }
 
+EVERY_CELL = '"windowingMode": "none", '  # a test counts them; but links into a notebook then end at its top
 
 # From a key on the slider to the next frame that shows another figure, in milliseconds.
 _MOVE = """index => new Promise((done, failed) => {
@@ -93,6 +94,7 @@ class Lab:
     """A JupyterLab on a copy of `folder`, and one page of a browser in it; a context manager that ends both.
 
     `theme`: "Light" or "Dark". `environment`: more variables for the server and its kernels; a value None removes one.
+    `every_cell`: draw those out of view too, unlike JupyterLab itself.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Lab:
         theme: str = "Light",
         size: tuple[int, int] = (1280, 1000),
         environment: dict[str, str | None] | None = None,
+        every_cell: bool = True,
     ) -> None:
         self.root = Path(scratch) / "lab"
         self.theme = theme
@@ -110,6 +113,7 @@ class Lab:
         self.token = secrets.token_hex(16)
         self._home = Path(scratch) / "lab-home"
         self.data = self._home / "course"  # where predictions and progress are kept
+        self._fill = {"themes": theme, "tracker": EVERY_CELL if every_cell else ""}  # of SETTINGS, by plug-in
         self._environment = environment or {}
         self._stack = contextlib.ExitStack()
         shutil.copytree(folder, self.root)
@@ -131,7 +135,8 @@ class Lab:
     def _start_server(self) -> None:
         self._home.mkdir()
         overrides = ",".join(
-            f'"{key}": {value % self.theme if "%s" in value else value}' for key, value in SETTINGS.items()
+            f'"{key}": {value % self._fill[key.rpartition(":")[2]] if "%s" in value else value}'
+            for key, value in SETTINGS.items()
         )
         settings = self._home / "settings"
         settings.mkdir()
@@ -246,7 +251,8 @@ class Lab:
         self.page.evaluate(
             "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}"
         )
-        self.page.wait_for_selector(f"body[data-jp-theme-light={'true' if theme == 'Light' else 'false'}]")
+        light = "true" if theme == "Light" else "false"
+        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
 
     def move_slider(self, cell: str | int) -> float:
         """Press a key on a cell's first slider; the milliseconds until its figure has changed on the page."""
