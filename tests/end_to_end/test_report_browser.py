@@ -119,7 +119,7 @@ def test_every_figure_is_drawn(shown, name, scheme):
     assert page.locator("pattern").count() == 3
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["class", "student"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_that_keeps_anybody_out(shown, name, scheme):
     page = shown(name, scheme=scheme)
