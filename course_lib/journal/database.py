@@ -23,7 +23,7 @@ __all__ = ["FILE", "JournalError", "erase", "reading", "writing"]
 
 FILE = "progress.sqlite3"
 OLD_FILE = "predictions.json"  # what predictions were kept in before there was a journal
-PATIENCE = 1.0  # seconds to wait for another kernel's transaction, which takes milliseconds
+PATIENCE = 2.0  # seconds to wait for another kernel's transaction, which takes milliseconds
 MAX_OLD_BYTES = 1_000_000
 
 

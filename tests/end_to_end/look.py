@@ -150,7 +150,7 @@ def written(found: list[Looked]) -> str:
         *("", *faults_of(ours)),
         *("## What stands around it", ""),
         "JupyterLab's own page, ipywidgets' sliders and nbgrader's feedback page are not the course's markup; they are",
-        "listed for those who depend on them. Every figure with sliders has a static form, and words that say the same.",
+        "listed for those who depend on them. Every figure with sliders has a static form and words that say the same.",
         "",
         *table(theirs),
         *("", *faults_of(theirs)),
