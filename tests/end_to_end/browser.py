@@ -258,6 +258,20 @@ class Lab:
         """Press a key on a cell's first slider; the milliseconds until its figure has changed on the page."""
         return self.page.evaluate(_MOVE, self.index(cell))
 
+    def walk_to(self, cell: str | int, selector: str) -> None:
+        """With keys alone: to the cell by the arrows, then by Tab to the first thing in it that the selector fits."""
+        keys, index = self.page.keyboard, self.index(cell)
+        keys.press("Escape")
+        for _ in range(len(self.cells())):
+            away = index - self.page.evaluate("() => {" + _PANEL + " return panel.content.activeCellIndex; }")
+            if away:
+                keys.press("ArrowDown" if away > 0 else "ArrowUp")
+        for _ in range(20):
+            if self.page.evaluate(_FOCUSED, [index, selector]):
+                return
+            keys.press("Tab")
+        raise BrowserError(f"The Tab key leads to no {selector!r} in the cell {cell!r}.")
+
     # ── a learner's eyes ──
 
     def cells(self) -> list[dict]:
@@ -336,6 +350,10 @@ def _end(server: subprocess.Popen) -> None:
 
 _COMMAND = "command => window.jupyterapp.commands.execute(command)"
 _PANEL = "const panel = window.jupyterapp.shell.currentWidget; const cells = panel.content.widgets;"
+_FOCUSED = (
+    "([index, selector]) => {" + _PANEL + " const here = document.activeElement;"
+    " return here.matches(selector) && cells[index].node.contains(here); }"
+)
 _STATE = (
     "() => {" + _PANEL + " const status = panel.sessionContext.session?.kernel?.status ?? 'none';"
     " const busy = cells.flatMap((c, i) =>"

@@ -67,7 +67,7 @@ def test_no_card_and_no_figure_keeps_anybody_out(lab, theme):
 
 def test_a_number_is_committed_by_keyboard_and_the_reveal_follows(lab):
     cell, keys = lab.cell("ask-number"), lab.page.keyboard
-    cell.locator("input[type=text]").click()
+    lab.walk_to("ask-number", "input[type=text]")
     keys.type("8")
     keys.press("Tab")
     keys.type("2 times 4")
@@ -82,15 +82,14 @@ def test_a_number_is_committed_by_keyboard_and_the_reveal_follows(lab):
 
 def test_a_choice_is_committed_by_keyboard(lab):
     cell, keys = lab.cell("ask-choice"), lab.page.keyboard
-    cell.locator("input[type=radio]").first.focus()
-    keys.press("Tab")
+    lab.walk_to("ask-choice", "input[type=radio]")
+    keys.press("Tab")  # to the second choice
     keys.press("Space")
+    lab.walk_to("ask-choice", "textarea")
+    keys.type("ReLU is bent")
     keys.press("Tab")
-    button = cell.locator("button.jupyter-button")
-    button.focus()
     keys.press("Enter")
     cell.get_by_text("Press again to commit").wait_for()
-    button.focus()
     keys.press("Enter")
     lab.output("reveal-choice").get_by_text("1 of 1").wait_for()
 
