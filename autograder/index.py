@@ -165,4 +165,5 @@ def _some(number: int, one: str) -> str:
 
 def _time(minutes: int) -> str:
     hours, rest = divmod(minutes, 60)
-    return " ".join([f"{hours} h"] * bool(hours) + [f"{rest} min"] * bool(rest or not hours))
+    parts = [f"{hours} h"] * bool(hours) + [f"{rest} min"] * bool(rest or not hours)
+    return " ".join(parts).replace(" ", "\N{NO-BREAK SPACE}")

@@ -20,22 +20,22 @@ __all__ = ["Page", "progress", "remarks", "rows"]
 STYLE = """
 .tdn-home{max-width:56em;padding:0 0 .5em;font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:14px;
 line-height:1.45;color:var(--jp-ui-font-color1,#212121);background:var(--jp-layout-color0,#fff)}
-.tdn-home p{margin:.4em 0}.tdn-home .soft{color:var(--jp-ui-font-color2,#555)}
-.tdn-home .next{border-left:6px solid #0072b2;background:var(--jp-layout-color2,#f3f3f3);padding:.6em 1em;
+.tdn-home p{margin:.4em 0}.tdn-home .tdn-soft{color:var(--jp-ui-font-color2,#555)}
+.tdn-home .tdn-next{border-left:6px solid #0072b2;background:var(--jp-layout-color2,#f3f3f3);padding:.6em 1em;
 margin:.3em 0 .9em}
-.tdn-home .next b{font-size:16px}
-.tdn-home ul.l.l.l{list-style:none;margin:0;padding:0}
-.tdn-home ul.l.l.l>li{margin:0;padding:.55em 0;border-top:1px solid var(--jp-border-color2,#ddd)}
-.tdn-home .row{display:flex;flex-wrap:wrap;gap:.1em 1em;align-items:baseline}
-.tdn-home .name{flex:1 1 18em;font-weight:600}.tdn-home .count{flex:0 0 11.5em}
-.tdn-home .bar{flex:0 1 11em;height:.75em;border:1px solid var(--jp-ui-font-color2,#555);border-radius:2px;
+.tdn-home .tdn-next b{font-size:16px}
+.tdn-home ul.tdn-l.tdn-l{list-style:none;margin:0;padding:0}
+.tdn-home ul.tdn-l.tdn-l>li{margin:0;padding:.55em 0;border-top:1px solid var(--jp-border-color2,#ddd)}
+.tdn-home .tdn-row{display:flex;flex-wrap:wrap;gap:.1em 1em;align-items:baseline}
+.tdn-home .tdn-name{flex:1 1 18em;font-weight:600}.tdn-home .tdn-count{flex:0 0 11.5em}
+.tdn-home .tdn-bar{flex:0 1 11em;height:.75em;border:1px solid var(--jp-ui-font-color2,#555);border-radius:2px;
 min-width:6em}
-.tdn-home .bar span{display:block;height:100%;background:#0072b2}
-.tdn-home .bar.full span{background:#009e73}
+.tdn-home .tdn-bar span{display:block;height:100%;background:#0072b2}
+.tdn-home .tdn-bar.full span{background:#009e73}
 .tdn-home details{margin:.15em 0}.tdn-home summary{cursor:pointer}
-.tdn-home ul.d.d.d{list-style:none;margin:.2em 0 .5em;padding:0}
-.tdn-home ul.d.d.d>li{margin:.2em 0;padding-left:1.6em;text-indent:-1.6em}
-.tdn-home ul.d li>b.sign{display:inline-block;width:1.6em;text-indent:0;text-align:center}
+.tdn-home ul.tdn-d.tdn-d{list-style:none;margin:.2em 0 .5em;padding:0}
+.tdn-home ul.tdn-d.tdn-d>li{margin:.2em 0;padding-left:1.6em;text-indent:-1.6em}
+.tdn-home ul.tdn-d li>b{display:inline-block;width:1.6em;text-indent:0;text-align:center}
 .tdn-home code{overflow-wrap:anywhere}
 """
 
@@ -58,11 +58,11 @@ class Page:
         """A part of a page, self-contained: no script, nothing loaded."""
         lessons = "".join(f"<li>{_lesson(lesson)}</li>" for lesson in self.progress.lessons)
         trouble = f'<p role="status"><b>{escape(self.trouble)}</b></p>' if self.trouble else ""
-        footer = "".join(f'<p class="soft">{line}</p>' for line in _footer(self, escape, "<code>{}</code>"))
+        footer = "".join(f'<p class="tdn-soft">{line}</p>' for line in _footer(self, escape, "<code>{}</code>"))
         return (
             f'<style>{STYLE}</style><div class="tdn-home" role="group" aria-label="Your progress">'
             f"{_next(self.progress)}{trouble}"
-            f'<ul class="l" aria-label="Lessons">{lessons}</ul>'
+            f'<ul class="tdn-l" aria-label="Lessons">{lessons}</ul>'
             f"{footer}</div>"
         )
 
@@ -165,13 +165,13 @@ def _link(link: str, text: str) -> str:
 def _next(progress: Progress) -> str:
     found = progress.next
     if not found:
-        return '<p class="next">Every exercise passes. Well done.</p>' if progress.lessons else ""
+        return '<p class="tdn-next">Every exercise passes. Well done.</p>' if progress.lessons else ""
     lesson, one = found
     begun = "Begin with" if not any(each.last for each in progress.lessons) else "Next:"
     if begun == "Begin with":
-        return f'<p class="next"><b>{begun} {_link(lesson.link, lesson.title)}.</b></p>'
+        return f'<p class="tdn-next"><b>{begun} {_link(lesson.link, lesson.title)}.</b></p>'
     return (
-        f'<p class="next"><b>{begun} {_link(one.link, one.title)}</b><br>'
+        f'<p class="tdn-next"><b>{begun} {_link(one.link, one.title)}</b><br>'
         f"in {escape(lesson.title)}, about {_count(one.minutes, 'minute')}</p>"
     )
 
@@ -183,9 +183,9 @@ def _lesson(lesson: LessonState) -> str:
     digits = lesson.name.partition("_")[0]
     number = f"{digits.lstrip('0')}. " if digits.isdecimal() else ""
     return (
-        f'<div class="row"><span class="name">{number}{_link(lesson.link, lesson.title)}</span>'
-        f'<span class="bar{full}" aria-hidden="true"><span style="width:{100 * share:.0f}%"></span></span>'
-        f'<span class="count">{sign}{_passed(lesson)}</span></div>'
+        f'<div class="tdn-row"><span class="tdn-name">{number}{_link(lesson.link, lesson.title)}</span>'
+        f'<span class="tdn-bar{full}" aria-hidden="true"><span style="width:{100 * share:.0f}%"></span></span>'
+        f'<span class="tdn-count">{sign}{_passed(lesson)}</span></div>'
         f'<details><summary>{escape(_facts(lesson))}<span style="{UNSEEN}"> in {escape(lesson.title)}</span></summary>'
         f"{_exercises(lesson)}{_predictions(lesson)}{_met(lesson)}</details>"
     )
@@ -194,15 +194,12 @@ def _lesson(lesson: LessonState) -> str:
 UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 
 
-def _listed(title: str, items: list[tuple[str, str, str]]) -> str:
-    """A titled list; each item is a sign, the word that it stands for, and HTML."""
+def _listed(title: str, items: list[tuple[str, str]]) -> str:
+    """A titled list; each item is a sign, and the HTML that says in words what the sign says."""
     if not items:
         return ""
-    rows = "".join(
-        f'<li><b class="sign" aria-hidden="true">{sign}</b><span style="{UNSEEN}">{word}: </span>{html}</li>'
-        for sign, word, html in items
-    )
-    return f'<p><b>{title}</b></p><ul class="d">{rows}</ul>'
+    rows = "".join(f'<li><b aria-hidden="true">{sign}</b>{html}</li>' for sign, html in items)
+    return f'<p><b>{title}</b></p><ul class="tdn-d">{rows}</ul>'
 
 
 def _exercises(lesson: LessonState) -> str:
@@ -211,25 +208,24 @@ def _exercises(lesson: LessonState) -> str:
         tries = f", {_count(one.tries, 'check')}" if one.tries else ""
         sign, word = ("✓", "passed") if one.passed else ("◐", "begun") if one.tries else ("○", "to do")
         points = f"{_number(one.best)} of {_number(one.points)} points{tries}, about {one.minutes} min"
-        items.append((sign, word, f'{_link(one.link, one.title)} <span class="soft">{word}, {points}</span>'))
+        items.append((sign, f'{_link(one.link, one.title)} <span class="tdn-soft">{word}, {points}</span>'))
     if lesson.in_words:
         one = "one more is" if lesson.in_words == 1 else f"{lesson.in_words} more are"
-        items.append(("✎", "in words", f'<span class="soft">{one} answered in words, and read by a person</span>'))
+        items.append(("✎", f'<span class="tdn-soft">{one} answered in words, and read by a person</span>'))
     return _listed("Exercises", items)
 
 
 def _predictions(lesson: LessonState) -> str:
     items = []
     for one in lesson.predictions:
-        sign, word = ("●", "made") if one.answer else ("○", "open")
-        items.append((sign, word, f'{escape(one.question)} <span class="soft">{escape(_close(one))}</span>'))
+        told = f'{escape(one.question)} <span class="tdn-soft">{escape(_close(one))}</span>'
+        items.append(("●" if one.answer else "○", told))
     return _listed("Predictions", items)
 
 
 def _met(lesson: LessonState) -> str:
     items = []
     for met in lesson.met:
-        sign, word = ("✓", "mended") if met.mended else ("○", "open")
-        told = f'{escape(met.message)} <span class="soft">{escape(met.title)}, {_state(met)}</span>'
-        items.append((sign, word, told))
+        told = f'{escape(met.message)} <span class="tdn-soft">{escape(met.title)}, {_state(met)}</span>'
+        items.append(("✓" if met.mended else "○", told))
     return _listed("Misconceptions that you met", items)

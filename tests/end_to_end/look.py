@@ -189,6 +189,7 @@ def save(png: bytes, name: str) -> None:
     """Keep a picture as WebP, small enough for a repository."""
     from PIL import Image
 
+    PICTURES.mkdir(exist_ok=True)
     path = PICTURES / f"{name}.webp"
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     for quality in (90, 80, 65, 50):
@@ -199,12 +200,12 @@ def save(png: bytes, name: str) -> None:
     raise SystemExit(f"{path} is too large at any quality")
 
 
-def pictures(scratch: Path) -> None:
-    PICTURES.mkdir(exist_ok=True)
+def pictures_of_the_lab(scratch: Path) -> None:
     name = demo.LESSON
     with lessons(scratch) as lab:
         lab.open("index.ipynb")
         lab.run_all()
+        lab.cell(0).scroll_into_view_if_needed()
         save(lab.page.screenshot(), "home")
         lab.open(f"{name}/{name}.ipynb")
         save(lab.page.screenshot(), "lesson")
@@ -222,6 +223,9 @@ def pictures(scratch: Path) -> None:
             "height": bottom["y"] + bottom["height"] - top["y"],
         }
         save(lab.page.screenshot(clip=area), "wrong-answer")
+
+
+def picture_of_the_class(scratch: Path) -> None:
     pages = graded_class(scratch / "class")
     with browser() as chrome:
         page = chrome.new_page(viewport={"width": WIDTH, "height": HEIGHT})
@@ -235,7 +239,8 @@ if __name__ == "__main__":
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as folder:
         if what == "screenshots":
-            pictures(Path(folder))
+            pictures_of_the_lab(Path(folder))
+            picture_of_the_class(Path(folder))
         else:
             found = [*in_the_lab(Path(folder)), *of_the_class(Path(folder))]
             PAGE.write_text(written(found), "utf-8")

@@ -57,7 +57,7 @@ def test_a_misconception_met_and_mended_shows_and_next_leads_to_the_next_exercis
     words = shown(lab)
     assert "1 of 11 exercises" in words
     assert "1 misconception met, 1 mended" in words
-    lab.page.locator(".tdn-home .next a").click()
+    lab.page.locator(".tdn-next a").click()
     lab.page.wait_for_function(IN_VIEW, arg="def classic_dropout(")  # far down: the link leads to the cell itself
     assert "1 of 11 exercises" in shown(lab)
 
