@@ -13,10 +13,9 @@ from typing import Any
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
 
-__all__ = ["OUTPUTS", "SERIOUS", "SLIDERS", "Fault", "Scan", "scan", "version"]
+__all__ = ["OUTPUTS", "SERIOUS", "Fault", "Scan", "scan", "version"]
 
 OUTPUTS = ".jp-OutputArea-output"
-SLIDERS = ".noUi-handle"  # ipywidgets', which gives the handle no name, and no way to give it one
 SERIOUS = ("serious", "critical")
 
 

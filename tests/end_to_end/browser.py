@@ -29,6 +29,7 @@ from types import TracebackType
 
 import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -145,8 +146,13 @@ class Lab:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        # what installing the course puts into share/jupyter; here from this checkout
+        extensions = self._home / "share" / "labextensions"
+        extensions.mkdir(parents=True)
+        (extensions / "training-deep-nets").symlink_to(REPOSITORY / "autograder" / "labextension")
         environment = {
             **os.environ,
+            "JUPYTER_PATH": str(extensions.parent),
             "JUPYTER_CONFIG_DIR": str(self._home / "config"),
             "JUPYTER_DATA_DIR": str(self._home / "data"),
             "JUPYTER_RUNTIME_DIR": str(self._home / "runtime"),
