@@ -51,6 +51,8 @@ SETTINGS = {
 
 EVERY_CELL = '"windowingMode": "none", '  # a test counts them; but links into a notebook then end at its top
 
+_SLIDERS = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')]
+  .flatMap((cell, index) => cell.querySelector('.noUi-handle') ? [index] : [])"""
 # From a key on the slider to the next frame that shows another figure, in milliseconds.
 _MOVE = """index => new Promise((done, failed) => {
   const cell = document.querySelectorAll('.jp-Notebook .jp-Cell')[index];
@@ -59,7 +61,9 @@ _MOVE = """index => new Promise((done, failed) => {
   const watch = new MutationObserver(() => { if (cell.querySelector('svg[role=img]') && label() !== before) {
     watch.disconnect(); requestAnimationFrame(() => done(performance.now() - begun)); } });
   watch.observe(cell, {subtree: true, childList: true});
-  cell.querySelector('.noUi-handle').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}));
+  const handle = cell.querySelector('.noUi-handle');
+  const least = handle.getAttribute('aria-valuenow') === handle.getAttribute('aria-valuemin');
+  handle.dispatchEvent(new KeyboardEvent('keydown', {key: least ? 'ArrowRight' : 'ArrowLeft', bubbles: true}));
   setTimeout(() => failed(new Error('the figure did not change')), 5000); })"""
 
 
@@ -259,6 +263,10 @@ class Lab:
         )
         light = "true" if theme == "Light" else "false"
         self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+
+    def sliders(self) -> list[int]:
+        """The indices of the cells that show a slider."""
+        return self.page.evaluate(_SLIDERS)
 
     def move_slider(self, cell: str | int) -> float:
         """Press a key on a cell's first slider; the milliseconds until its figure has changed on the page."""

@@ -51,7 +51,7 @@ def test_the_solution_earns_every_point_and_the_release_none(lesson, folder):
 
 
 @pytest.mark.parametrize("folder", ["solutions", "lessons"])
-def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson, folder, tmp_path):
+def test_run_all_in_jupyterlab_has_no_error_cell_and_cards_and_figures_are_drawn(lesson, folder, tmp_path):
     require_browser()
     with Lab(ROOT / folder / lesson, tmp_path) as lab:
         lab.open(f"{lesson}.ipynb")
@@ -61,6 +61,8 @@ def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson,
         first = coded(lesson)[0]
         card = lab.output(f"{first.id.replace('.', '-')}-check").inner_text()
         assert ("Right:" if folder == "solutions" else "Not answered yet") in card
+        moved = [lab.move_slider(cell) for cell in lab.sliders()]  # raises where a figure does not follow
+        assert moved and min(moved) > 0
 
 
 def noted(lab: Lab, lesson: str, exercise: Exercise) -> tuple[bool, int, int]:
