@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from course_lib.predictions.cards import status_html
 
 from ..exercise import CourseError
 from .files import delete, export
@@ -34,7 +35,7 @@ class Controls:
             for suffix in ("json", "csv")
         }
         remove = ipywidgets.Button(description="Delete all of it", layout=wide)
-        status = ipywidgets.HTML(_status(""))
+        status = ipywidgets.HTML(status_html(""))
         armed: list[bool] = []
 
         def disarm() -> None:
@@ -44,25 +45,25 @@ class Controls:
         def write(suffix: str) -> None:
             disarm()
             try:
-                status.value = _status(f"Written to {export(f'{NAME}.{suffix}')}, in this folder.")
+                status.value = status_html(f"Written to {export(f'{NAME}.{suffix}')}, in this folder.")
             except CourseError as error:
-                status.value = _status(f"{error}.")
+                status.value = status_html(f"{error}.")
 
         def press(_button: Any) -> None:
             if not armed:
                 armed.append(True)
                 remove.description = "Delete for good"
-                status.value = _status("Press again to delete every prediction and check that is kept, for good.")
+                status.value = status_html("Press again to delete every prediction and check that is kept, for good.")
                 return
             disarm()
             try:
-                status.value = _status(
+                status.value = status_html(
                     "Deleted. Run the cell above again to see it, and restart the lessons that are open."
                     if delete()
                     else "There was nothing to delete."
                 )
             except CourseError as error:
-                status.value = _status(f"{error}.")
+                status.value = status_html(f"{error}.")
 
         for suffix, button in save.items():
             button.on_click(lambda _button, suffix=suffix: write(suffix))
@@ -80,7 +81,3 @@ class Controls:
 def controls() -> Controls:
     """Buttons to export what is kept, and to delete it."""
     return Controls()
-
-
-def _status(words: str) -> str:
-    return f'<p role="status" style="margin:0.3em 0;color:var(--jp-ui-font-color1,inherit)">{escape(words)}</p>'

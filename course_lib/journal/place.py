@@ -44,9 +44,9 @@ def keeping() -> bool:
 def _asks_a_person() -> bool | None:
     """Whether the front end of this kernel could ask somebody something; None where this is no kernel.
 
-    JupyterLab, Notebook and VS Code say with each cell that they take questions (`input()`); nbclient, and so nbgrader,
-    nbconvert, papermill and nbval, say that they don't. The environment alone can't tell: a grader that is started
-    in JupyterLab's terminal inherits it.
+    A front end says with each cell whether it takes questions (`input()`): JupyterLab does; nbclient, on which
+    nbgrader, nbconvert and papermill build, and nbval do not. The environment alone can't tell: a grader that is
+    started in JupyterLab's terminal inherits it.
     """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
