@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from course_lib import journal
+
 from . import exercises
 from .exercise import CourseError, Exercise
 from .judge import VISIBLE_SEEDS, Verdict, try_out
@@ -28,6 +30,7 @@ class CheckResult:
     exercise: Exercise
     verdict: Verdict
     said: str = ""
+    notice: str = ""  # why this check could not be noted in the learner's journal
 
     def __repr__(self) -> str:
         return repr(self.verdict.score)
@@ -54,7 +57,30 @@ def check(exercise_id: str, candidate: Any) -> CheckResult:
         raise CourseError(f"{exercise_id} is graded by hand: it has no check")
     with quiet() as said:
         verdict = try_out(exercise, candidate, VISIBLE_SEEDS)
-    return CheckResult(exercise, verdict, said.getvalue()[:2000])
+    return CheckResult(exercise, verdict, said.getvalue()[:2000], _note(verdict))
+
+
+def _note(verdict: Verdict) -> str:
+    """Note the check in the learner's journal, where there is one; a line that says why, where it can't be used."""
+    diagnosis = verdict.diagnosis
+    if not journal.noting() or _blank(verdict):
+        return ""
+    try:
+        journal.Journal(journal.data_dir()).note_check(
+            verdict.exercise,
+            verdict.score,
+            verdict.max_score,
+            verdict.passed,
+            (diagnosis.misconception if diagnosis else None) or "",
+            diagnosis.message if diagnosis else "",
+        )
+    except Exception as error:  # whatever it is: a journal never stands between a learner and the answer
+        return f"Not noted in your progress: {error}."
+    return ""
+
+
+def _blank(verdict: Verdict) -> bool:
+    return bool(verdict.diagnosis and verdict.diagnosis.message == "Not answered yet.")
 
 
 # ---------------------------------------------------------------- plain text
@@ -65,7 +91,7 @@ def _headline(result: CheckResult) -> str:
     points = f"{_number(verdict.score)} of {_number(verdict.max_score)} points"
     if verdict.passed:
         return f"Right: {points}. The visible cases pass; grading uses others."
-    if verdict.diagnosis and verdict.diagnosis.message == "Not answered yet.":
+    if _blank(verdict):
         return f"Not answered yet: {points}."
     return f"Not right yet: {points}." if not verdict.score else f"Partly right: {points}."
 
@@ -82,6 +108,8 @@ def _lines(result: CheckResult) -> Iterator[str]:
             yield f"Next: {verdict.diagnosis.next_step}"
     if said:
         yield f"Your code printed: {said.strip()}"
+    if result.notice:
+        yield result.notice
 
 
 def _worth(criterion: Any) -> str:
@@ -112,7 +140,7 @@ background:var(--jp-layout-color2,#f3f3f3);border-radius:3px}.tdn-card details{m
 
 def _card(result: CheckResult) -> str:
     exercise, verdict, said = result.exercise, result.verdict, result.said
-    blank = bool(verdict.diagnosis and verdict.diagnosis.message == "Not answered yet.")
+    blank = _blank(verdict)
     state = "ok" if verdict.passed else "blank" if blank else "part" if verdict.score else "no"
     sign = {"ok": "✔", "part": "◐", "no": "✘", "blank": "○"}[state]
     head = escape(f"{exercise.title}. {_headline(result)}")
@@ -127,6 +155,8 @@ def _card(result: CheckResult) -> str:
         parts.append(f"<details><summary>What your code printed</summary><pre>{escape(said)}</pre></details>")
     if not verdict.passed:
         parts.append(_hints(exercise.hints))
+    if result.notice:
+        parts.append(f'<p class="seen"><small>{escape(result.notice)}</small></p>')
     label = escape(f"{exercise.title}: {_headline(result)}", quote=True)
     return (
         f'<style>{STYLE}</style><div class="tdn-card {state}" role="group" aria-label="{label}">{"".join(parts)}</div>'

@@ -65,6 +65,7 @@ def cli(debug: bool) -> None:
 
     \b
     To learn:     course lab                        open the lessons in JupyterLab
+                  course progress                   how far you are
                   course check NOTEBOOK             check a whole notebook from the terminal
     To teach:     course demo                       see a simulated class graded, start to end
                   course release LESSON             give a lesson to a class
@@ -90,28 +91,61 @@ def cli(debug: bool) -> None:
 @click.argument("lesson", type=LESSON, required=False)
 @click.argument("jupyter_options", nargs=-1, type=click.UNPROCESSED)
 def lab(lesson: str | None, jupyter_options: Sequence[str]) -> NoReturn:
-    """Open the lessons in JupyterLab, or one of them. What follows `--` goes to JupyterLab."""
+    """Open the lessons in JupyterLab: their first page, or one of them. What follows `--` goes to JupyterLab.
+
+    Your checks are noted on this machine, for that first page; COURSE_PROGRESS=off keeps nothing.
+    """
     from autograder import notebooks
     from autograder.submission import quiet_environment
+    from course_lib.journal import SWITCH
 
     options = list(jupyter_options)
     if lesson and lesson.startswith("-"):
         lesson, options = None, [lesson, *options]
     folder = notebooks.course_root() / "lessons"
-    opened = [f"{lesson}/{lesson}.ipynb"] if lesson else []
-    if opened and not (folder / opened[0]).is_file():
+    opened = f"{lesson}/{lesson}.ipynb" if lesson else "index.ipynb"
+    there = (folder / opened).is_file()
+    if lesson and not there:
         raise CourseError(f"there is no lesson {lesson!r} in {folder}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; JupyterLab refuses root unless told
         options = ["--allow-root", *options]
     os.chdir(folder)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *opened, *options]
-    os.execve(sys.executable, command, quiet_environment())
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *[opened] * there, *options]
+    os.execve(sys.executable, command, {SWITCH: "on", **quiet_environment()})
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Show how far you are; export or delete it.",
+    epilog="course progress\ncourse progress --export my-progress.csv\ncourse progress --delete",
+)
+@click.option("--export", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write all of it: .json, .csv.")
+@click.option("--delete", is_flag=True, help="Delete all that is kept, for good.")
+@click.option("--yes", is_flag=True, help="Don't ask before deleting.")
+def progress(file: Path | None, delete: bool, yes: bool) -> None:
+    """Show your own progress in the lessons: what you checked and predicted, as it was noted on this machine.
+
+    It is kept in one file, whose place is said below, and sent nowhere. With both options it is exported first.
+    """
+    from autograder import home, notebooks
+
+    if file:
+        click.echo(f"wrote {home.export(file)}")
+    if delete:
+        if not yes:
+            click.confirm("Delete all predictions and checks that are kept, for good?", abort=True)
+        click.echo("deleted" if home.delete() else "there was nothing to delete")
+    if file or delete:
+        return
+    page = home.progress(notebooks.course_root() / "lessons")
+    _table(("lesson", "progress"), home.rows(page.progress))
+    click.echo("\n".join(home.remarks(page)))
 
 
 @cli.command(
     cls=_Examples,
     short_help="Make the notebooks from their sources.",
-    epilog="course build\ncourse build 08_dropout\ncourse build --check",
+    epilog="course build\ncourse build 08_dropout\ncourse build index\ncourse build --check",
 )
 @click.argument("lesson", type=LESSON, required=False)
 @click.option("--check", is_flag=True, help="Write nothing; fail if a committed notebook is not what its source gives.")
@@ -119,16 +153,18 @@ def build(lesson: str | None, check: bool) -> None:
     """Make a lesson's notebooks from its source: all lessons, or the one that is named.
 
     solutions/NN/NN.py gives solutions/NN/NN.ipynb (with solutions) and lessons/NN/ (what learners open). The
-    release is read for left-over solutions before anything is written.
+    release is read for left-over solutions before anything is written. solutions/index.py and all lessons give
+    lessons/index.ipynb, the first page, which is made last in any case.
     """
-    from autograder import notebooks
+    from autograder import index, notebooks
 
     names = [lesson] if lesson else notebooks.lessons()
     if not names:
         raise CourseError(f"there is no lesson to build in {notebooks.course_root() / 'solutions'}")
-    for name in names:
-        built = notebooks.build(name, check=check)
-        click.echo(f"{name}: {'up to date' if not built.changed else 'wrote ' + ', '.join(built.changed)}")
+    for name in (*(name for name in names if name != index.NAME), index.NAME):
+        built = index.build(check=check) if name == index.NAME else notebooks.build(name, check=check)
+        if built:
+            click.echo(f"{name}: {'up to date' if not built.changed else 'wrote ' + ', '.join(built.changed)}")
 
 
 @cli.command(

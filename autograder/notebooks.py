@@ -28,12 +28,14 @@ from autograder.exercise import CourseError, Exercise, Explanation
 from autograder.submission import MARK, ROLES, grade_id, nbformat, quiet_environment, role_of
 
 __all__ = [
+    "Built",
     "LeakError",
     "SourceError",
     "build",
     "course_root",
     "find_leaks",
     "lessons",
+    "replace_file",
     "source_to_notebook",
 ]
 
@@ -317,7 +319,7 @@ def build(lesson: str, *, check: bool = False, root: Path | None = None, records
         if check and stale:
             raise CourseError(f"{stale[0]} is not what {source.relative_to(root)} gives: run `course build {lesson}`")
         for name in stale:
-            _write(root / name, (work / name).read_bytes())
+            replace_file(root / name, (work / name).read_bytes())
     return Built(lesson, tuple(files), tuple(stale))
 
 
@@ -339,8 +341,8 @@ def _same(made: Path, there: Path) -> bool:
     return there.is_file() and there.read_bytes() == made.read_bytes()
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that a build that is stopped leaves the old one."""
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file in one step, so that a build that is stopped leaves the old one. Raises CourseError."""
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

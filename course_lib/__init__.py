@@ -18,6 +18,7 @@ __all__ = [
     "ensembles",
     "fused",
     "initializers",
+    "journal",
     "keras_twin",
     "layer_rules",
     "normalization",

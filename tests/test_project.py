@@ -22,3 +22,14 @@ def test_the_lock_pins_every_requirement_within_its_range():
 
 def test_the_lock_names_no_host_and_no_path():
     assert not re.search(r"://|@|/", (ROOT / "requirements.lock").read_text().partition("\n")[2])
+
+
+def test_the_pictures_in_docs_are_small():
+    pictures = sorted((ROOT / "docs" / "screenshots").iterdir())
+    assert pictures and max(picture.stat().st_size for picture in pictures) < 150_000
+
+
+def test_nothing_serious_is_recorded_of_what_the_course_draws():
+    ours = (ROOT / "docs" / "accessibility.md").read_text("utf-8").partition("## What stands around it")[0]
+    rows = [line.split("|") for line in ours.splitlines() if line.startswith("| ") and "page" not in line[:7]]
+    assert rows and {(row[4].strip(), row[5].strip()) for row in rows} == {("0", "0")}

@@ -4,7 +4,7 @@
     predict("scale_without_rescaling", answer=8)            # the same by code
     reveal("scale_without_rescaling", measured)             # the measured answer beside the committed one, with a score
 
-Commitments are kept in a file on the learner's own machine (see `store`), and never sent anywhere.
+Commitments and scores are kept in the learner's journal (see `course_lib.journal`), and never sent anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 
+from course_lib.journal import data_dir
 from course_lib.predictions import (
     activations,
     batch_norm,
@@ -25,7 +26,7 @@ from course_lib.predictions import (
     vanishing_gradients,
 )
 from course_lib.predictions.record import Choice, Prediction, PredictionError, Score
-from course_lib.predictions.store import Commitment, Store, data_dir
+from course_lib.predictions.store import Commitment, Store
 
 __all__ = [
     "PREDICTIONS",
@@ -237,9 +238,20 @@ class Reveal:
         from IPython.display import display, update_display
 
         shown = display(self.bundle(), raw=True, display_id=True)
+        self._note()
         if shown is not None and self.ledger.committed(self.prediction) is None:
-            follow = lambda: update_display(self.bundle(), raw=True, display_id=shown.display_id)
+
+            def follow() -> None:
+                update_display(self.bundle(), raw=True, display_id=shown.display_id)
+                self._note()
+
             self.ledger.follow(self.prediction, follow)
+
+    def _note(self) -> None:
+        """Once it is seen, how close the answer came goes into the journal."""
+        if (kept := self.ledger.committed(self.prediction)) is not None:
+            score = self.prediction.score(kept.answer, self.measured)
+            self.ledger.store.note_score(self.prediction.id, score.value, score.words)
 
 
 @cache

@@ -10,6 +10,7 @@ import warnings
 from html.parser import HTMLParser
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from autograder import check as module
 from autograder import exercises
@@ -311,3 +312,66 @@ def test_in_a_notebook_the_check_puts_out_the_score_and_nothing_else():
     assert output.output_type == "execute_result"
     assert output.data["text/plain"] == "3.0"
     assert output.data[VERDICT_MIME]["score"] == 3
+
+
+# ---------------------------------------------------------------- the learner's journal
+
+
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    """As in a learner's own JupyterLab, opened by `course lab`: the journal that checks are noted in."""
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(module.journal, "noting", lambda: True)
+    return module.journal.Journal(tmp_path / "data")
+
+
+def test_checks_are_noted_with_what_was_recognized_and_a_blank_answer_is_not(noted):
+    for candidate in (blank, unscaled, unscaled, right):
+        assert check(ID, candidate).notice == ""
+    wrong, passed = noted.read().checks
+    assert (wrong.exercise, wrong.misconception, wrong.times) == (ID, "unscaled", 2)
+    assert "not scaled up" in wrong.message
+    assert (passed.score, passed.passed, passed.misconception) == (3, True, "")
+
+
+def test_nothing_is_noted_outside_a_learners_lab(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COURSE_PROGRESS", "on")  # inherited by a grader that is started in the lab's terminal
+    assert check(ID, right).verdict.passed
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_journal_in_trouble_breaks_no_check_and_says_so_in_one_quiet_line(noted, capfd):
+    noted.path.parent.mkdir()
+    noted.path.write_bytes(b"no database at all" * 100)
+    result = check(ID, right)
+    assert repr(result) == "3.0"
+    assert "Not noted in your progress" in Card(bundle(right)["text/html"]).text
+    assert str(result).splitlines()[-1] == result.notice
+    assert capfd.readouterr() == ("", "")
+
+
+def test_not_even_an_unforeseen_error_of_the_journal_breaks_a_check(noted, monkeypatch):
+    monkeypatch.setattr(module.journal, "Journal", None)
+    assert "Not noted" in check(ID, right).notice
+
+
+@pytest.mark.slow
+def test_a_kernel_notes_what_a_person_runs_and_nothing_that_a_program_runs(tmp_path):
+    """The same kernel, the same switch: nbclient, and so nbgrader, says that nobody is there; JupyterLab does not."""
+    environment = {**os.environ, "COURSE_DATA_DIR": str(tmp_path / "data"), "COURSE_PROGRESS": "on"}
+    manager, client = start_new_kernel(env=environment)
+    try:
+        for someone in (False, True):
+            code = (
+                "from autograder.check import check; from course_lib.predictions import predict\n"
+                f"predict('scaled_net_is_average', answer='b')\ncheck('{ID}', lambda x, p, mask: x * mask)"
+            )
+            reply = client.execute_interactive(code, allow_stdin=someone, timeout=60, output_hook=lambda message: None)
+            assert reply["content"]["status"] == "ok"
+            assert (tmp_path / "data").exists() == someone
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    kept = module.journal.Journal(tmp_path / "data").read()
+    assert [check.misconception for check in kept.checks] == ["unscaled"]

@@ -10,11 +10,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import tiny_course as tiny
 
 from autograder import cli, exercises, notebooks
 from autograder.submission import nbformat
+from course_lib import journal
 
 
 def course(*arguments: str) -> int:
@@ -315,9 +317,12 @@ def test_bench_without_a_gpu_says_so(benchmark: list[Any], capsys: pytest.Captur
 
 def test_lab_opens_the_lesson(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
+    switches: list[str] = []
+    monkeypatch.delenv("COURSE_PROGRESS", raising=False)
 
     def start(program: str, command: list[str], environment: dict[str, str]) -> None:
         started.append(command)
+        switches.append(environment["COURSE_PROGRESS"])
         sys.exit(0)
 
     monkeypatch.setattr(cli.os, "execve", start)
@@ -331,6 +336,38 @@ def test_lab_opens_the_lesson(checkout: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cli.os, "geteuid", lambda: 0)  # as in a container, where JupyterLab refuses unless told
     assert course("lab", "--no-browser") == 0
     assert "--allow-root" in started[2]
+    (checkout / "lessons" / "index.ipynb").write_text("{}")
+    assert course("lab", "--", "--no-browser") == 0
+    assert started[3][4:] == ["index.ipynb", "--allow-root", "--no-browser"]
+    monkeypatch.setenv("COURSE_PROGRESS", "off")
+    assert course("lab") == 0
+    assert switches == ["on"] * 4 + ["off"]
+
+
+def test_progress_is_shown_exported_and_deleted(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COURSE_DATA_DIR", str(checkout / "data"))
+    kept = journal.Journal(checkout / "data")
+    kept.note_check("tiny.double", 0, 2, False, "tripled", "Three times.")
+    assert course("progress") == 0
+    text = capsys.readouterr().out
+    assert "1 misconception met, 0 mended" in text and str(kept.path) in text
+    assert course("progress", "--export", str(checkout / "mine.json"), "--delete", "--yes") == 0
+    assert json.loads((checkout / "mine.json").read_text())["checks"][0]["misconception"] == "tripled"
+    assert not kept.path.exists()
+    assert course("progress", "--delete", "--yes") == 0
+    assert "nothing to delete" in capsys.readouterr().out
+    assert course("progress", "--export", str(checkout / "mine.txt")) == 2
+
+
+def test_deleting_asks_first(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_DATA_DIR", str(checkout / "data"))
+    kept = journal.Journal(checkout / "data")
+    kept.note_check("tiny.double", 0, 2, False)
+    monkeypatch.setattr("click.confirm", lambda text, abort: (_ for _ in ()).throw(click.Abort()))
+    assert course("progress", "--delete") == 130
+    assert kept.path.exists()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import pytest
 from boxed import Kernel, kernel
 
 from autograder.sandbox import Guarantee, SandboxError, Walls, survey
+from course_lib.journal import Journal, data_dir
 
 SURVEY = survey()
 pytestmark = pytest.mark.skipif(
@@ -134,6 +135,19 @@ def test_the_environment_tells_nothing(boxed: Kernel, monkeypatch: pytest.Monkey
             "PYDEVD_USE_FRAME_EVAL",
         ),
     }  # the last line is IPython's own
+
+
+def test_the_journal_of_whoever_grades_is_neither_seen_nor_written(
+    boxed: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch does not come in (see above), and whoever turns it on inside has a journal of their own."""
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    Journal(data_dir()).note_check("tiny.double", 1, 3, False)
+    assert seen(boxed, "from course_lib import journal; journal.on(), journal.noting()") == (False, False)
+    assert seen(boxed, f"import os; os.path.exists({str(tmp_path)!r})") is False
+    assert seen(boxed, "kept = journal.Journal(journal.data_dir()); bool(kept.read())") is False
+    assert seen(boxed, "kept.note_check('tiny.square', 9, 9, True); len(kept.read().checks)") == 1
+    assert [check.exercise for check in Journal(data_dir()).read().checks] == ["tiny.double"]
 
 
 # ---------------------------------------------------------------- who it is

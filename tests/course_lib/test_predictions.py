@@ -1,15 +1,27 @@
 """Predictions: committed once, before the reveal; scored after; kept on the learner's machine; never in the way."""
 
-import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from course_lib import predictions
-from course_lib.predictions import PREDICTIONS, Choice, Ledger, Prediction, PredictionError, predict, register, reveal
-from course_lib.predictions.store import Commitment, Store, data_dir
+from course_lib.journal import FILE, database
+from course_lib.predictions import (
+    PREDICTIONS,
+    Choice,
+    Ledger,
+    Prediction,
+    PredictionError,
+    predict,
+    register,
+    reveal,
+    store,
+)
+from course_lib.predictions.store import Commitment, Store
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NUMBER = Prediction("number", "08_dropout", "How many times?", unit="×", because="Because of <this>.")
@@ -228,32 +240,38 @@ def test_two_kernels_keep_both_their_commitments(tmp_path):
     assert (fresh.get("a").answer, fresh.get("b").answer) == ("x", 2.0)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"\xff\xfe",
-        b'{"commitments": []}',
-        b'{"commitments": {"number": {"answer": [], "reason": "", "at": "2026-11-21T03:00:00+00:00"}}}',
-        b'{"commitments": {"number": {"answer": NaN, "reason": "", "at": "2026-11-21T03:00:00+00:00"}}}',
-        b'{"commitments": {"number": {"answer": 1, "reason": 2, "at": "2026-11-21T03:00:00+00:00"}}}',
-        b'{"commitments": {"number": {"answer": 1, "reason": "", "at": "yesterday"}}}',
-        b'{"commitments": {"number": {"answer": 1}}}',
-        b" " * 1_000_001,
-    ],
-)
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\x00" + b"\xff" * 4000])
 def test_a_damaged_file_is_left_alone_and_said_in_one_line(tmp_path, content):
-    path = tmp_path / "predictions.json"
+    path = tmp_path / FILE
     path.write_bytes(content)
     ledger = Ledger(register((NUMBER,)), Store(tmp_path))
     ledger.commit(NUMBER, 8)
     assert ledger.committed(NUMBER).answer == 8
-    assert "can't be read" in ledger.store.notice
+    assert "is damaged" in ledger.store.notice
     assert "\n" not in ledger.store.notice
     assert path.read_bytes() == content
     assert ledger.store.notice in str(predictions.Question(ledger, NUMBER))
+
+
+def test_what_could_not_be_kept_at_first_is_kept_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    ledger = Ledger(register((NUMBER, CHOICE)), Store(tmp_path))
+    ledger.commit(CHOICE, "a")
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ledger.commit(NUMBER, 8)
+        assert "locked" in ledger.store.notice
+    ledger.commit(RANGES, "b")
+    assert ledger.store.notice == ""
+    assert Store(tmp_path).get("number").answer == 8
+
+
+def test_a_notebook_that_a_program_runs_commits_nothing_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "keeping", lambda: False)
+    ledger = Ledger(register((NUMBER,)), Store(tmp_path))
+    ledger.commit(NUMBER, 8)
+    assert ledger.committed(NUMBER).answer == 8
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_can_not_be_written_is_said_in_one_line(tmp_path, monkeypatch):
@@ -261,7 +279,7 @@ def test_a_folder_that_can_not_be_written_is_said_in_one_line(tmp_path, monkeypa
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "file" / "below"))
     seen = str(predict("scale_without_rescaling", answer=8))
     assert "You predicted 8 ×" in seen
-    assert "they last until this kernel ends" in seen
+    assert "last only until this kernel ends" in seen
     assert "You predicted 8 ×" in str(predict("scale_without_rescaling"))
 
 
@@ -272,15 +290,7 @@ def test_a_kept_answer_that_no_longer_fits_is_as_none(tmp_path, ledger):
 
 def test_writing_leaves_one_file(tmp_path):
     predict("scale_without_rescaling", answer=8)
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["predictions.json"]
-    assert json.loads((tmp_path / "data" / "predictions.json").read_text())["version"] == 1
-
-
-def test_the_folder_is_the_users_own_unless_chosen(monkeypatch, tmp_path):
-    monkeypatch.delenv("COURSE_DATA_DIR")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert data_dir() == tmp_path / "training-deep-nets"
+    assert [p.name for p in (tmp_path / "data").iterdir()] == [FILE]
 
 
 # ── what is seen ──
@@ -415,10 +425,13 @@ def test_a_reveal_on_the_page_follows_a_later_commitment(ledger, monkeypatch):
 
     monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr(IPython.display, "update_display", lambda bundle, **options: updated.append((bundle, options)))
+    monkeypatch.setattr(store, "noting", lambda: True)
     predictions.Reveal(ledger, NUMBER, 16.0)._ipython_display_()
     assert "not predicted" in shown[0]["text/plain"]
     assert not updated
+    assert not ledger.store.journal.read()
     ledger.commit(NUMBER, 16)
+    assert ledger.store.journal.read().scores["number"].words == "right on, within 10%"
     [(bundle, options)] = updated
     assert "right on" in bundle["text/plain"]
     assert options["display_id"] == "the-id"

@@ -29,6 +29,7 @@ from types import TracebackType
 
 import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -43,12 +44,15 @@ SETTINGS = {
     "@jupyterlab/apputils-extension:notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "@jupyterlab/apputils-extension:themes": '{"theme": "JupyterLab %s", "adaptive-theme": false}',
     "@jupyterlab/docmanager-extension:plugin": '{"autosave": false}',
-    # every cell in the page, not only those in view: a test counts them
-    "@jupyterlab/notebook-extension:tracker": '{"windowingMode": "none", "enableKernelInitNotification": false}',
+    # every cell in the page, not only those in view (see EVERY_CELL)
+    "@jupyterlab/notebook-extension:tracker": '{%s"enableKernelInitNotification": false}',
     "@jupyterlab/extensionmanager-extension:plugin": '{"enabled": false}',
 }
 
+EVERY_CELL = '"windowingMode": "none", '  # a test counts them; but links into a notebook then end at its top
 
+_SLIDERS = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')]
+  .flatMap((cell, index) => cell.querySelector('.noUi-handle') ? [index] : [])"""
 # From a key on the slider to the next frame that shows another figure, in milliseconds.
 _MOVE = """index => new Promise((done, failed) => {
   const cell = document.querySelectorAll('.jp-Notebook .jp-Cell')[index];
@@ -58,9 +62,8 @@ _MOVE = """index => new Promise((done, failed) => {
     watch.disconnect(); requestAnimationFrame(() => done(performance.now() - begun)); } });
   watch.observe(cell, {subtree: true, childList: true});
   const handle = cell.querySelector('.noUi-handle');
-  const lowest = Number(handle.getAttribute('aria-valuenow')) <= Number(handle.getAttribute('aria-valuemin'));
-  const key = lowest ? 'ArrowRight' : 'ArrowLeft';
-  handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+  const least = handle.getAttribute('aria-valuenow') === handle.getAttribute('aria-valuemin');
+  handle.dispatchEvent(new KeyboardEvent('keydown', {key: least ? 'ArrowRight' : 'ArrowLeft', bubbles: true}));
   setTimeout(() => failed(new Error('the figure did not change')), 5000); })"""
 
 
@@ -96,6 +99,7 @@ class Lab:
     """A JupyterLab on a copy of `folder`, and one page of a browser in it; a context manager that ends both.
 
     `theme`: "Light" or "Dark". `environment`: more variables for the server and its kernels; a value None removes one.
+    `every_cell`: draw those out of view too, unlike JupyterLab itself.
     """
 
     def __init__(
@@ -106,12 +110,15 @@ class Lab:
         theme: str = "Light",
         size: tuple[int, int] = (1280, 1000),
         environment: dict[str, str | None] | None = None,
+        every_cell: bool = True,
     ) -> None:
         self.root = Path(scratch) / "lab"
         self.theme = theme
         self.size = size
         self.token = secrets.token_hex(16)
         self._home = Path(scratch) / "lab-home"
+        self.data = self._home / "course"  # where predictions and progress are kept
+        self._fill = {"themes": theme, "tracker": EVERY_CELL if every_cell else ""}  # of SETTINGS, by plug-in
         self._environment = environment or {}
         self._stack = contextlib.ExitStack()
         shutil.copytree(folder, self.root)
@@ -133,7 +140,8 @@ class Lab:
     def _start_server(self) -> None:
         self._home.mkdir()
         overrides = ",".join(
-            f'"{key}": {value % self.theme if "%s" in value else value}' for key, value in SETTINGS.items()
+            f'"{key}": {value % self._fill[key.rpartition(":")[2]] if "%s" in value else value}'
+            for key, value in SETTINGS.items()
         )
         settings = self._home / "settings"
         settings.mkdir()
@@ -142,13 +150,19 @@ class Lab:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        # what installing the course puts into share/jupyter; here from this checkout
+        extensions = self._home / "share" / "labextensions"
+        extensions.mkdir(parents=True)
+        (extensions / "training-deep-nets").symlink_to(REPOSITORY / "autograder" / "labextension")
         environment = {
             **os.environ,
+            "JUPYTER_PATH": str(extensions.parent),
             "JUPYTER_CONFIG_DIR": str(self._home / "config"),
             "JUPYTER_DATA_DIR": str(self._home / "data"),
             "JUPYTER_RUNTIME_DIR": str(self._home / "runtime"),
             "IPYTHONDIR": str(self._home / "ipython"),
-            "COURSE_DATA_DIR": str(self._home / "course"),
+            "COURSE_DATA_DIR": str(self.data),
+            "COURSE_PROGRESS": "on",  # as `course lab` does
             "JUPYTERLAB_SETTINGS_DIR": str(self._home / "user-settings"),
             "OMP_NUM_THREADS": "1",
             **self._environment,
@@ -242,9 +256,35 @@ class Lab:
         self.page.evaluate(_RUN, ["notebook:run-cell", self.index(cell)])
         self._wait_idle(timeout)
 
+    def theme_is(self, theme: str) -> None:
+        """Change the page's theme: "Light" or "Dark"."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}"
+        )
+        light = "true" if theme == "Light" else "false"
+        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+
+    def sliders(self) -> list[int]:
+        """The indices of the cells that show a slider."""
+        return self.page.evaluate(_SLIDERS)
+
     def move_slider(self, cell: str | int) -> float:
         """Press a key on a cell's first slider; the milliseconds until its figure has changed on the page."""
         return self.page.evaluate(_MOVE, self.index(cell))
+
+    def walk_to(self, cell: str | int, selector: str) -> None:
+        """With keys alone: to the cell by the arrows, then by Tab to the first thing in it that the selector fits."""
+        keys, index = self.page.keyboard, self.index(cell)
+        keys.press("Escape")
+        for _ in range(len(self.cells())):
+            away = index - self.page.evaluate("() => {" + _PANEL + " return panel.content.activeCellIndex; }")
+            if away:
+                keys.press("ArrowDown" if away > 0 else "ArrowUp")
+        for _ in range(20):
+            if self.page.evaluate(_FOCUSED, [index, selector]):
+                return
+            keys.press("Tab")
+        raise BrowserError(f"The Tab key leads to no {selector!r} in the cell {cell!r}.")
 
     # ── a learner's eyes ──
 
@@ -328,6 +368,10 @@ def _end(server: subprocess.Popen) -> None:
 
 _COMMAND = "command => window.jupyterapp.commands.execute(command)"
 _PANEL = "const panel = window.jupyterapp.shell.currentWidget; const cells = panel.content.widgets;"
+_FOCUSED = (
+    "([index, selector]) => {" + _PANEL + " const here = document.activeElement;"
+    " return here.matches(selector) && cells[index].node.contains(here); }"
+)
 _STATE = (
     "() => {" + _PANEL + " const status = panel.sessionContext.session?.kernel?.status ?? 'none';"
     " const busy = cells.flatMap((c, i) =>"

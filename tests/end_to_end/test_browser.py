@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from accessibility import OUTPUTS, scan
 from browser import BrowserError, Lab, require_browser
 
 pytestmark = pytest.mark.slow
@@ -11,6 +12,8 @@ pytestmark = pytest.mark.slow
 CELLS = {
     "setup": (
         "import numpy as np\n"
+        "from autograder.check import check\n"
+        "from course_lib import claims\n"
         "from course_lib import plots\n"
         "from course_lib.widgets import dropout as widgets\n"
         "from course_lib.predictions import predict, reveal\n"
@@ -21,6 +24,10 @@ CELLS = {
     "figure": "widgets.SignalFigure(images, widgets.random_signal_net(64))",
     "reveal-number": 'reveal("scale_without_rescaling", 16.0)',
     "reveal-choice": 'reveal("scaled_net_is_average", "linear")',
+    "check-wrong": 'check("dropout.inverted_dropout", lambda x, p, mask: x * mask)',
+    "check-right": 'check("dropout.inverted_dropout", lambda x, p, mask: x * mask / (1 - p))',
+    "check-blank": 'def answer(x, p, mask):\n    raise NotImplementedError\ncheck("dropout.inverted_dropout", answer)',
+    "evidence": 'claims.evidence("D1")',
     "plot": 'plots.arms({"a": [1, 2]}, xlabel="x", alt="One arm.", caption="One arm, two seeds.")',
 }
 
@@ -51,9 +58,16 @@ def test_the_page_asks_nothing_of_the_network(lab):
     assert lab.refused == []
 
 
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_no_card_and_no_figure_keeps_anybody_out(lab, theme):
+    lab.theme_is(theme)
+    lab.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert scan(lab.page, OUTPUTS).serious == []
+
+
 def test_a_number_is_committed_by_keyboard_and_the_reveal_follows(lab):
     cell, keys = lab.cell("ask-number"), lab.page.keyboard
-    cell.locator("input[type=text]").click()
+    lab.walk_to("ask-number", "input[type=text]")
     keys.type("8")
     keys.press("Tab")
     keys.type("2 times 4")
@@ -68,17 +82,20 @@ def test_a_number_is_committed_by_keyboard_and_the_reveal_follows(lab):
 
 def test_a_choice_is_committed_by_keyboard(lab):
     cell, keys = lab.cell("ask-choice"), lab.page.keyboard
-    cell.locator("input[type=radio]").first.focus()
-    keys.press("Tab")
+    lab.walk_to("ask-choice", "input[type=radio]")
+    keys.press("Tab")  # to the second choice
     keys.press("Space")
+    lab.walk_to("ask-choice", "textarea")
+    keys.type("ReLU is bent")
     keys.press("Tab")
-    button = cell.locator("button.jupyter-button")
-    button.focus()
     keys.press("Enter")
     cell.get_by_text("Press again to commit").wait_for()
-    button.focus()
     keys.press("Enter")
     lab.output("reveal-choice").get_by_text("1 of 1").wait_for()
+
+
+def test_nor_does_a_card_that_was_answered(lab):
+    assert scan(lab.page, OUTPUTS).serious == []
 
 
 def test_the_figure_follows_the_slider(lab):

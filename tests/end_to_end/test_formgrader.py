@@ -49,14 +49,15 @@ def lab(tiny_registered: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     answers = {
         "eve": {**tiny.ANSWERS, "tiny.double": f"{everything}\n{tiny.ANSWERS['tiny.double']}"},
         STUDENT: {**tiny.ANSWERS, "tiny.why": "\n\n".join(hostile.MARKDOWN) + "\n\nBecause $\\frac{x}{1-p}$."},
+        "tia": {**tiny.ANSWERS, "tiny.double": "def double(x):\n    return x * x"},
         "ada": SLOW,
         "bob": SLOW,
     }
     for student, work in answers.items():
         tiny.submit(course, student, tiny.answered(released, work))
     (course / "submitted" / "eve" / tiny.LESSON / "evil.html").write_text(hostile.HTML[0])
-    rows = grade(tiny.LESSON, course, ["eve", STUDENT])
-    assert [row.problem for row in rows] == ["", ""]
+    rows = grade(tiny.LESSON, course, ["eve", STUDENT, "tia"])
+    assert [row.problem for row in rows] == [""] * 3
     config = str(REPOSITORY / "autograder" / "jupyter-config")  # what the wheel puts into etc/jupyter
     environment = {"JUPYTER_CONFIG_PATH": config, "PYTHONPATH": f"{REPOSITORY}:{tiny.PLUGINS}"}
     with Lab(course, tmp_path_factory.mktemp("lab"), environment=environment) as lab:
@@ -221,6 +222,12 @@ def test_an_instructor_can_grade_there(lab: Lab) -> None:
     row = next(row for row in scores(tiny.LESSON, lab.root) if row.student == STUDENT)
     assert row.exercises["tiny.why"] == (1.5, 2.0)
     assert [line for line in said if "Error" in line] == []
+
+
+def test_the_diagnosis_of_a_wrong_answer_stands_there_as_its_comment(lab: Lab) -> None:
+    open_submission(lab, "tia")
+    comments = lab.page.locator("textarea.comment").evaluate_all("all => all.map(one => one.value || one.placeholder)")
+    assert [said for said in comments if "you return" in said and "Look again." in said]
 
 
 def test_formulas_are_drawn_without_a_network(lab: Lab) -> None:

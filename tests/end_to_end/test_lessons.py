@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from browser import Lab, require_browser
 
-from autograder import exercises, notebooks
+from autograder import exercises, home, notebooks
 from autograder.demo import source_of
 from autograder.execute import check_notebook
 from autograder.exercise import Exercise
 from autograder.submission import read
+from course_lib.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = notebooks.lessons(ROOT)
@@ -50,7 +51,7 @@ def test_the_solution_earns_every_point_and_the_release_none(lesson, folder):
 
 
 @pytest.mark.parametrize("folder", ["solutions", "lessons"])
-def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson, folder, tmp_path):
+def test_run_all_in_jupyterlab_has_no_error_cell_and_cards_and_figures_are_drawn(lesson, folder, tmp_path):
     require_browser()
     with Lab(ROOT / folder / lesson, tmp_path) as lab:
         lab.open(f"{lesson}.ipynb")
@@ -60,6 +61,16 @@ def test_run_all_in_jupyterlab_has_no_error_cell_and_the_cards_are_drawn(lesson,
         first = coded(lesson)[0]
         card = lab.output(f"{first.id.replace('.', '-')}-check").inner_text()
         assert ("Right:" if folder == "solutions" else "Not answered yet") in card
+        moved = [lab.move_slider(cell) for cell in lab.sliders()]  # raises where a figure does not follow
+        assert moved and min(moved) > 0
+
+
+def noted(lab: Lab, lesson: str, exercise: Exercise) -> tuple[bool, int, int]:
+    """What the first page would show of the exercise: passed or not, misconceptions met, and mended."""
+    progress = home.gather(Journal(lab.data).read(), ROOT / "lessons")
+    state = next(one for one in progress.lessons if one.name == lesson)
+    [passed] = [one.passed for one in state.exercises if one.id == exercise.id]
+    return passed, len(state.met), sum(met.mended for met in state.met)
 
 
 def test_a_wrong_answer_typed_into_jupyterlab_brings_its_diagnosis_and_a_right_one_passes(lesson, tmp_path):
@@ -75,9 +86,11 @@ def test_a_wrong_answer_typed_into_jupyterlab_brings_its_diagnosis_and_a_right_o
             lab.run_cell(check)
             words = misconception.message.split("{")[0][:40]
             assert words in lab.output(check).inner_text()
+        assert noted(lab, lesson, exercise) == (False, len(exercise.misconceptions[:2]), 0)
         lab.replace_cell(solution, source_of(exercise.variants[0].right, exercise.answer))
         lab.run_cell(check)
         assert "Right:" in lab.output(check).inner_text()
+        assert noted(lab, lesson, exercise) == (True, *[len(exercise.misconceptions[:2])] * 2)
 
 
 def _cells(lesson: str):

@@ -23,7 +23,8 @@ def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=folder,
-        env=tiny.environment(),
+        # as in a terminal of the JupyterLab in which the instructor works through the lessons
+        env={**tiny.environment(), "COURSE_PROGRESS": "on", "COURSE_DATA_DIR": str(folder / "journal")},
         capture_output=True,
         text=True,
         timeout=300,
@@ -145,3 +146,8 @@ def test_validate_tells_the_untouched_release_from_the_solution(course: Path) ->
     assert "VALIDATION FAILED ON 3 CELL(S)" in untouched.stdout
     solved = nbgrader(course, "validate", "--Execute.timeout=60", f"solutions/{tiny.LESSON}/{tiny.LESSON}.ipynb")
     assert "Success! Your notebook passes all the tests." in solved.stdout
+
+
+def test_nothing_that_nbgrader_ran_is_in_the_instructors_own_progress(course: Path, graded: tuple) -> None:
+    """Neither by `autograde`, in the sandbox, nor by `validate`, which runs the checks in an ordinary kernel."""
+    assert not (course / "journal").exists()

@@ -3,6 +3,7 @@
 from urllib.parse import unquote
 
 import pytest
+from accessibility import scan
 from browser import CHROMIUM_ARGUMENTS, chromium, require_browser
 
 from autograder.report import (
@@ -116,6 +117,14 @@ def test_every_figure_is_drawn(shown, name, scheme):
         assert all(height > 1 and fill not in ("rgb(0, 0, 0)", paper) for height, fill in drawn), id
     assert page.locator("figure svg rect[fill^='url']").count() > 5  # hatched, and the hatching is there:
     assert page.locator("pattern").count() == 3
+
+
+@pytest.mark.parametrize("name", ["class", "student"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_anybody_out(shown, name, scheme):
+    page = shown(name, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert scan(page).serious == []
 
 
 def test_the_learners_bars_fill_the_whole_width(shown):
