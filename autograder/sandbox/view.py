@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.plugins import folders
+
 from . import system
 from .walls import SandboxError
 
@@ -90,6 +92,7 @@ class View:
             files |= {str(path): path for path in real}
             written += [(name, path.read_bytes()) for name, path in files.items()]
             hidden.append(folder)
+        hidden += folders()  # of other packages' exercises
         hidden += [str(Path(folder).parent) for folder in (*library, *grader) if not _installed(folder)]
         shown = [path for path in dict.fromkeys(shown) if os.path.exists(path)]
         return cls(
