@@ -84,6 +84,7 @@ class View:
         shown = [*_SYSTEM, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, sys.prefix, *library]
         if site.ENABLE_USER_SITE and os.path.isdir(user_site := site.getusersitepackages()):
             shown.append(user_site)
+        shown += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]  # by .pth
         hidden, written = [], []
         for folder in grader:  # only what learners import, so that nothing here tells how answers are judged
             inside = sorted(Path(folder, "inside").rglob("*.py"))
