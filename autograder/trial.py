@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .diagnose import trusted_evidence
-from .exercise import Exercise, Explanation
+from .exercise import CourseError, Exercise, Explanation
 from .judge import VISIBLE_SEEDS, cases_of, judge, try_out
 
 __all__ = ["TODO", "faults", "to_fill_in"]
@@ -45,21 +45,20 @@ def _faults(record: Exercise | Explanation) -> Iterator[str]:
             yield f"its rubric has {len(record.rubric)} rows: name {FEWEST_RUBRIC} things to look for"
         return
     try:
+        if found := list(_of_its_cases(record)):
+            yield from found
+            return
         _stands_alone(record.probe)
-        cases = cases_of(record, VISIBLE_SEEDS)
-        evidence = trusted_evidence(record, record.reference, cases)
+        for seed in (*VISIBLE_SEEDS, HIDDEN_SEED):
+            own = trusted_evidence(record, record.reference, cases_of(record, (seed,)))
+            if not judge(record, (seed,), own).passed:
+                yield f"its reference does not earn all points with seed {seed}"
+    except CourseError as error:
+        yield str(error).removeprefix(f"{record.id}: ")
+        return
     except Exception as error:
         yield f"its cases, probe or reference stop with {type(error).__name__}: {error}; a probe's imports stand in it"
         return
-    yield from _of_its_cases(record)
-    seen = {name for outcome in evidence.outcomes for name in outcome.outputs}
-    for criterion in record.criteria:
-        if criterion.name not in seen:
-            yield f"no case gives the criterion {criterion.name!r}, so every answer would pass it"
-    for seed in (*VISIBLE_SEEDS, HIDDEN_SEED):
-        own = trusted_evidence(record, record.reference, cases_of(record, (seed,)))
-        if not judge(record, (seed,), own).passed:
-            yield f"its reference does not earn all points with seed {seed}"
     yield from _of_answers(record)
 
 

@@ -167,7 +167,9 @@ def test_a_folder_may_hold_files_and_archives(course: Path, tmp_path: Path) -> N
         (lambda path: None, "is not there"),
         (lambda path: path.write_text("text"), "is neither a folder nor a zip archive"),
         (
-            lambda path: path.write_bytes(packed(path, {"ada.ipynb": ONE}).read_bytes().replace(b"nbformat", b"xx")),
+            lambda path: path.write_bytes(
+                packed(path, {"ada.ipynb": ONE}).read_bytes().replace(b"nbformat", b"damaged!")
+            ),
             "can't be unpacked",
         ),
     ],

@@ -50,8 +50,8 @@ def test_a_record_of_the_course_is_ready():
         ({"probe": needs_numpy}, "NameError: the probe uses np from outside"),
         ({"cases": always_the_same}, "its cases don't depend on the seed"),
         ({"cases": of_chance}, "its cases differ from call to call"),
-        ({"cases": with_a_list}, "only arrays, numbers"),
-        ({"criteria": (*GOOD.criteria, Criterion("never", 1))}, "no case gives the criterion 'never'"),
+        ({"cases": with_a_list}, "arrays, numbers, text travel"),
+        ({"criteria": (*GOOD.criteria, Criterion("never", 1))}, "no case gives “never”"),
         (
             {"misconceptions": (*GOOD.misconceptions, Misconception("right", GOOD.variants[0].right, "M.", "N."))},
             "the misconception right earns all points",
