@@ -65,7 +65,7 @@ def test_lessons_and_data_are_in_and_solutions_are_out(package: Path) -> None:
     assert [name for name in names if name.endswith("nbgrader_config.py")]
     assert [name for name in names if name.endswith("scaffold/templates/exercise.txt")]
     assert not [name for name in names if "solutions/" in name or re.search(r"\d\d_\w+\.py$", name)]
-    leaked = [name for name in names if re.search(r"(^|/)(tests|\.git|\.ci|\.cases-secret|gradebook\.db)", name)]
+    leaked = [name for name in names if re.search(r"(^|/)(tests/|\.git/|\.ci/|\.cases-secret|gradebook\.db)", name)]
     assert not leaked
     assert "BEGIN SOLUTION" not in "".join(text_in(package, f"lessons/{lesson}/{lesson}.ipynb") for lesson in LESSONS)
 
