@@ -19,6 +19,7 @@ from installed import REPOSITORY, Installed, install
 __all__ = ["Step", "blocks", "transcript", "walk"]
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+MACHINE = re.compile(r"/sys/fs/cgroup/\S+(?:\n {20,}\S+)*")  # `course doctor` names its own group
 PLACE = "GUIDE_PLACE"
 
 
@@ -50,7 +51,8 @@ def walk(page: Path, course: Installed, before: Callable[[str], None] = lambda b
             text=True,
             timeout=300,
         )
-        yield Step(block, done.returncode, done.stdout.replace(str(course.home), "~"))
+        said = MACHINE.sub("/sys/fs/cgroup/…", done.stdout.replace(str(course.home), "~"))
+        yield Step(block, done.returncode, said)
         if done.returncode:
             return
         place = Path((course.home / ".place").read_text().strip())

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # What pip needs to do its work without a network; what it would bring is there already.
 PIP = """command=$1; shift
 exec "$(dirname "$0")/python" -m pip -q "$command" --no-deps --no-index --no-build-isolation "$@\""""
-NBGRADER = 'exec "$(dirname "$0")/python" -m nbgrader "$@"'
+MODULE = 'exec "$(dirname "$0")/python" -m "$(basename "$0")" "$@"'
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Installed:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "PYTHON", "PIP"))}
         path = os.pathsep.join([str(self.bin), kept.get("PATH", os.defpath)])
         own = {"HOME": str(self.home), "PATH": path, "COLUMNS": "118", "PYTHONDONTWRITEBYTECODE": "1"}
-        return kept | own | {"TF_CPP_MIN_LOG_LEVEL": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        theirs = str(Path(sys.prefix) / "share" / "jupyter")  # nbconvert's templates, JupyterLab itself
+        return kept | own | {"JUPYTER_PATH": theirs, "TF_CPP_MIN_LOG_LEVEL": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
     def run(self, *command: str, folder: Path | None = None) -> subprocess.CompletedProcess:
         """Run a command of this environment."""
@@ -61,7 +62,7 @@ def install(folder: Path) -> Installed:
     (site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
     made = Installed(folder / "env" / "bin", folder / "home", wheel)
     made.home.mkdir()
-    for name, script in (("pip", PIP), ("nbgrader", NBGRADER)):
+    for name, script in (("pip", PIP), ("nbgrader", MODULE), ("alembic", MODULE)):
         (made.bin / name).write_text(f"#!/bin/bash\n{script}\n")
         (made.bin / name).chmod(0o755)
     done = made.run("pip", "install", "--ignore-installed", str(wheel))
