@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import tiny_course as tiny
 
-from autograder import grader
+from autograder import exercises, grader
 from autograder.check import check
 from autograder.engine import Where
 from autograder.execute import check_notebook
@@ -160,8 +161,6 @@ def test_a_learner_can_check_such_a_notebook_from_the_terminal(course: Path, tmp
 def test_other_points_after_the_release_are_told_and_taken_by_releasing_again(
     course: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    import shutil
-
     mine = tmp_path / "class"
     shutil.copytree(course, mine)
     assert notes(tiny.LESSON, mine) == []
@@ -170,3 +169,32 @@ def test_other_points_after_the_release_are_told_and_taken_by_releasing_again(
     release(tiny.LESSON, mine, source=tiny.make_built_course(tmp_path_factory.mktemp("checkout")))
     assert notes(tiny.LESSON, mine) == []
     assert [row.score for row in grade(tiny.LESSON, mine)] == [20, pytest.approx(13.3333)]
+
+
+# ---------------------------------------------------------------- a class that an earlier version of the course set up
+
+
+def older(course: Path, folder: Path) -> Path:
+    """The class as version 0.0.9 left it."""
+    shutil.copytree(course, folder)
+    path = folder / "solutions" / tiny.LESSON / f"{tiny.LESSON}.ipynb"
+    notebook = json.loads(path.read_text("utf-8"))
+    notebook["metadata"]["training_deep_nets"]["version"] = "0.0.9"
+    path.write_text(json.dumps(notebook), "utf-8")
+    return folder
+
+
+def test_the_version_that_released_a_lesson_is_told_where_another_grades_it(course: Path, tmp_path: Path) -> None:
+    (told,) = notes(tiny.LESSON, older(course, tmp_path / "class"))
+    assert told.startswith("00_tiny was released to this class by version 0.0.9 of the course and is graded by ")
+
+
+def test_points_that_the_course_changed_since_stay_as_they_were_released(
+    course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = older(course, tmp_path / "class")
+    dearer = three(20, 10)
+    monkeypatch.setitem(exercises.EXERCISES, "tiny.double", dearer)
+    rows = {row.student: row for row in grade(tiny.LESSON, mine)}
+    assert [(row.problem, row.fresh) for row in rows.values()] == [("", True), ("", True)]
+    assert rows["ada"].score == 10 and rows["bob"].score == pytest.approx(6.6667)
