@@ -93,6 +93,7 @@ class Lab:
     """A JupyterLab on a copy of `folder`, and one page of a browser in it; a context manager that ends both.
 
     `theme`: "Light" or "Dark". `environment`: more variables for the server and its kernels; a value None removes one.
+    `base`: the path under which the server answers, as "/user/ada" behind a JupyterHub.
     """
 
     def __init__(
@@ -103,10 +104,12 @@ class Lab:
         theme: str = "Light",
         size: tuple[int, int] = (1280, 1000),
         environment: dict[str, str | None] | None = None,
+        base: str = "",
     ) -> None:
         self.root = Path(scratch) / "lab"
         self.theme = theme
         self.size = size
+        self.base = base
         self.token = secrets.token_hex(16)
         self._home = Path(scratch) / "lab-home"
         self._environment = environment or {}
@@ -138,7 +141,7 @@ class Lab:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{self.base}"
         environment = {
             **os.environ,
             "JUPYTER_CONFIG_DIR": str(self._home / "config"),
@@ -153,6 +156,7 @@ class Lab:
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
             *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+            f"--ServerApp.base_url={self.base}/",
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.root}",
             f"--LabApp.app_settings_dir={settings}",
