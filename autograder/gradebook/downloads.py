@@ -29,7 +29,8 @@ from .classroom import GradebookError
 __all__ = ["File", "Roster", "files_in"]
 
 CANVAS = re.compile(r"(?P<name>.+?)_(?P<late>LATE_)?(?P<user>\d+)_(?P<number>\d+)_(?P<file>.+)")
-MOODLE = re.compile(r"(?P<name>.+)_\d+_assignsubmission_file(?:_?/(?:.*/)?|_)(?P<file>[^/]+)")
+# The outermost folder decides: further in, and in the file's name, stands what the learner chose.
+MOODLE = re.compile(r"(?:.*?/)??(?P<name>[^_/]+)_\d+_assignsubmission_file(?:_?/.*|_[^/]+)")
 NOTEBOOK = ".ipynb"
 
 
@@ -85,11 +86,11 @@ def _in_zip(path: Path) -> Iterator[File]:
 
 def _named(path: str, content: bytes, changed: float) -> File:
     inner = PurePosixPath(path)
+    if found := MOODLE.fullmatch(path):
+        return File(path, content, "", found["name"], (0.0, changed))
     if found := CANVAS.fullmatch(inner.name):
         number = float(found["number"])
         return File(path, content, found["user"], found["name"], (number, changed), bool(found["late"]))
-    if found := MOODLE.fullmatch(path) or MOODLE.fullmatch("/".join(inner.parts[-2:])):
-        return File(path, content, "", found["name"].rpartition("/")[2], (0.0, changed))
     user = inner.parts[-2] if len(inner.parts) > 1 else inner.stem
     return File(path, content, user, "", (0.0, changed))
 

@@ -33,6 +33,8 @@ def release(lesson: str, course_dir: Path | str, *, source: Path | str | None = 
     with _restored_on_failure(folders):
         if source is not None and Path(source).resolve() != course:
             _copy_lesson(lesson, Path(source).resolve(), course)
+        elif read_points(course, lesson):
+            raise GradebookError(f"{FILE} is for a class's own folder: release to one with --course")
         opened = open_class(course, with_gradebook=False)
         if not opened.path(opened.directory.source_directory, ".", lesson).is_dir():
             raise GradebookError(f"there is no lesson {lesson!r} in {course / opened.directory.source_directory}")
@@ -127,4 +129,6 @@ def _mark_solutions(notebook: Any) -> None:
         if role_of(cell)[0] in ("solution", "explain"):
             stub = CODE_STUB if cell.cell_type == "code" else TEXT_STUB
             marked = r"\1### BEGIN SOLUTION\n\g<0>\n\1### END SOLUTION"
-            cell.source = re.sub(rf"^([ \t]*){re.escape(stub)}$", marked, cell.source, flags=re.MULTILINE)
+            cell.source, found = re.subn(rf"^([ \t]*){re.escape(stub)}$", marked, cell.source, flags=re.MULTILINE)
+            if not found:
+                raise GradebookError(f"the released cell {cell.id} has no place for an answer: install the course anew")

@@ -78,6 +78,12 @@ ONE, TWO, THREE = notebook("one"), notebook("two"), notebook("three")
         ("Ada Momentum_20531_assignsubmission_file_00_tiny.ipynb", "ada"),
         ("a folder/Seán ONeil-Batch_7_assignsubmission_file/deeper/00_tiny.ipynb", "oneil"),
         ("李 随机_20532_assignsubmission_file/00_tiny.ipynb", "li"),
+        # what a learner calls a file or a folder makes it nobody else's
+        ("Ada Momentum_2_assignsubmission_file/x_4712_900_00_tiny.ipynb", "ada"),
+        ("Ada Momentum_2_assignsubmission_file/Seán ONeil-Batch_7_assignsubmission_file/00_tiny.ipynb", "ada"),
+        ("Ada Momentum_2_assignsubmission_file_Seán ONeil-Batch_7_assignsubmission_file_x.ipynb", "ada"),
+        ("momentumada_4711_900_Seán ONeil-Batch_7_assignsubmission_file_x.ipynb", "ada"),
+        ("momentumada_4711_900_x_4712_901_00_tiny.ipynb", "ada"),
         ("ada/00_tiny.ipynb", "ada"),
         ("ada.ipynb", "ada"),
     ],
