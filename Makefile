@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test quick coverage build evidence lint clean
+.PHONY: help lab demo test quick coverage build evidence lint package transcript dates clean
 help:
 	@echo "make lab     make the environment, then open JupyterLab on the lessons"
 	@echo "make demo    release, collect, grade and report a class of 24 simulated learners"
@@ -16,6 +16,9 @@ help:
 	@echo "make coverage  which lines of course_lib its tests run; fails under 95%"
 	@echo "make build   build lessons/ from solutions/"
 	@echo "make lint    style, and the layers"
+	@echo "make package    wheel and sdist into dist/: lessons and data in, solutions out"
+	@echo "make transcript run the instructor's guide and write down what it prints"
+	@echo "make dates      run the tests with the newest versions of everything (DATES='--quick --constraint torch==2.13.0')"
 
 # Everything is pinned by the lock; the project itself is installed without resolving anything anew.
 $(READY): requirements.lock pyproject.toml
@@ -52,6 +55,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+package: $(READY)
+	$(BIN)/python -m hatchling build -t wheel -t sdist
+
+transcript: $(READY)
+	$(BIN)/python tests/end_to_end/guides.py
+
+dates: $(READY)
+	$(BIN)/python tests/dates.py $(DATES)
 
 clean:
 	rm -rf $(VENV) demo-class build dist

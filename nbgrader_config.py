@@ -7,7 +7,7 @@ and a class's own folder, where a copy of this file stands next to submitted/ an
 import os
 from pathlib import Path
 
-from autograder.submission import quiet_environment
+from autograder.submission import CODE_STUB, TEXT_STUB, quiet_environment
 
 c = get_config()  # noqa: F821
 os.environ.update(quiet_environment())  # for nbgrader itself and for every kernel that it starts
@@ -22,8 +22,8 @@ c.FormgradeExtension.debug = False  # else its first page shows this configurati
 
 # ---- the release
 c.GenerateAssignment.force = True  # lessons/ is committed, so it always exists; without force nothing happens
-c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("Your turn: replace this line.")'}
-c.ClearSolutions.text_stub = "*Write your answer here, in place of this line.*"
+c.ClearSolutions.code_stub = {"python": CODE_STUB}
+c.ClearSolutions.text_stub = TEXT_STUB
 
 # ---- grading
 c.Autograde.exporter_class = "autograder.gradebook.SubmissionExporter"

@@ -46,8 +46,8 @@ class CheckResult:
         }
 
 
-def check(exercise_id: str, candidate: Any) -> CheckResult:
-    """Try `candidate` on the exercise's visible cases.
+def check(exercise_id: str, candidate: Any, *, points: float | None = None) -> CheckResult:
+    """Try `candidate` on the exercise's visible cases; `points` is what it is worth in a class that chose so.
 
     Raises CourseError where no exercise has this id. Whatever the candidate itself raises or prints becomes part
     of the result.
@@ -57,6 +57,8 @@ def check(exercise_id: str, candidate: Any) -> CheckResult:
         raise CourseError(f"{exercise_id} is graded by hand: it has no check")
     with quiet() as said:
         verdict = try_out(exercise, candidate, VISIBLE_SEEDS)
+    if points is not None:
+        verdict = verdict.weighted(points)
     return CheckResult(exercise, verdict, said.getvalue()[:2000], _note(verdict))
 
 
@@ -89,6 +91,8 @@ def _blank(verdict: Verdict) -> bool:
 def _headline(result: CheckResult) -> str:
     verdict = result.verdict
     points = f"{_number(verdict.score)} of {_number(verdict.max_score)} points"
+    if not verdict.max_score:
+        points = "your class does not grade this exercise"
     if verdict.passed:
         return f"Right: {points}. The visible cases pass; grading uses others."
     if _blank(verdict):

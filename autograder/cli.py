@@ -69,12 +69,14 @@ def cli(debug: bool) -> None:
                   course check NOTEBOOK             check a whole notebook from the terminal
     To teach:     course demo                       see a simulated class graded, start to end
                   course release LESSON             give a lesson to a class
+                  course collect LESSON --from ZIP  take in what Canvas or Moodle collected
                   course grade LESSON               grade what the class handed in
                   course report LESSON              the class on one page, each student on another
                   course export LESSON --to canvas  the points for a learning platform
                   course doctor                     whether strangers' code can be run safely here
     To write:     course build                      make the notebooks from their sources
                   course exercises                  what there is to solve
+                  course new-exercise NAME          start an exercise of your own
                   course evidence                   what the course claims, and how that was measured
                   course bench                      how fast the library is beside the frameworks
 
@@ -86,14 +88,21 @@ def cli(debug: bool) -> None:
     cls=_Examples,
     short_help="Open the lessons in JupyterLab.",
     context_settings={"ignore_unknown_options": True},
-    epilog="course lab\ncourse lab 08_dropout\ncourse lab -- --no-browser --port=9000",
+    epilog="course lab\ncourse lab 08_dropout\ncourse lab --folder ~/deep-nets\ncourse lab -- --no-browser --port=9000",
 )
 @click.argument("lesson", type=LESSON, required=False)
 @click.argument("jupyter_options", nargs=-1, type=click.UNPROCESSED)
-def lab(lesson: str | None, jupyter_options: Sequence[str]) -> NoReturn:
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Your own copy of the lessons, made if it is not there."
+)
+@click.option("--copy-only", is_flag=True, help="Bring that copy up to date, and start nothing.")
+def lab(lesson: str | None, jupyter_options: Sequence[str], folder: Path | None, copy_only: bool) -> None:
     """Open the lessons in JupyterLab: their first page, or one of them. What follows `--` goes to JupyterLab.
 
     Your checks are noted on this machine, for that first page; COURSE_PROGRESS=off keeps nothing.
+
+    In a checkout the lessons open where they are. Where the course is installed they are copied first, into
+    training-deep-nets/ in this folder unless --folder names another; what you wrote there is never overwritten.
     """
     from autograder import notebooks
     from autograder.submission import quiet_environment
@@ -102,7 +111,13 @@ def lab(lesson: str | None, jupyter_options: Sequence[str]) -> NoReturn:
     options = list(jupyter_options)
     if lesson and lesson.startswith("-"):
         lesson, options = None, [lesson, *options]
-    folder = notebooks.course_root() / "lessons"
+    root = notebooks.released_root()
+    if folder or copy_only or root == notebooks.INSTALLED:
+        folder = _own_copy(root / "lessons", folder)
+    else:
+        folder = root / "lessons"
+    if copy_only:
+        return
     opened = f"{lesson}/{lesson}.ipynb" if lesson else "index.ipynb"
     there = (folder / opened).is_file()
     if lesson and not there:
@@ -137,9 +152,26 @@ def progress(file: Path | None, delete: bool, yes: bool) -> None:
         click.echo("deleted" if home.delete() else "there was nothing to delete")
     if file or delete:
         return
-    page = home.progress(notebooks.course_root() / "lessons")
+    page = home.progress(notebooks.released_root() / "lessons")
     _table(("lesson", "progress"), home.rows(page.progress))
     click.echo("\n".join(home.remarks(page)))
+
+
+def _own_copy(lessons: Path, folder: Path | None) -> Path:
+    """The learner's own copy of the lessons, brought up to date; says what was written."""
+    from importlib.metadata import version
+
+    from autograder import workspace
+
+    here = Path.cwd()
+    folder = (folder or (here if (here / workspace.RECORD).is_file() else here / "training-deep-nets")).resolve()
+    done = workspace.copy_lessons(lessons, folder, version("training-deep-nets"))
+    told = {"new": "copied", "updated": "updated, since you had not changed it", "beside": "is newer than yours, which"}
+    for file in done:
+        name = file.path.relative_to(folder)
+        click.echo(f"{name}: {told[file.what]}" + (" stays as it is" if file.what == "beside" else ""), err=True)
+    click.echo(f"Your lessons are in {folder}" + ("" if done else ", all up to date"), err=True)
+    return folder
 
 
 @cli.command(
@@ -183,7 +215,7 @@ def check(notebook: Path, cell_timeout: float) -> int:
     from autograder import notebooks, submission
 
     lesson = submission.lesson_of(submission.read(notebook))
-    root = notebooks.course_root(notebook.resolve().parent)
+    root = notebooks.released_root(notebook.resolve().parent)
     released = root / "lessons" / str(lesson) / f"{lesson}.ipynb"
     if not released.is_file():
         raise CourseError(f"{notebook} belongs to lesson {lesson}, which is not in {root / 'lessons'}")
@@ -218,15 +250,73 @@ def release(lesson: str, course_dir: Path) -> None:
     """Give a lesson to a class: set up its folder and gradebook, and make what to hand out.
 
     The class keeps this version of the lesson. nbgrader's own commands and its formgrader work in that folder too.
+    points.toml in the class's folder says what its exercises are worth, where that is not what the course gives them.
     """
     from autograder import notebooks
 
-    source = notebooks.course_root()
+    source = notebooks.released_root()
 
     from autograder import gradebook
+    from autograder.points import read_points
 
     folder = gradebook.release(lesson, course_dir, source=source)
     click.echo(f"Hand out {folder}; collect into {course_dir / 'submitted'}/<student>/{lesson}/")
+    for name, points in read_points(course_dir, lesson).items():
+        click.echo(f"{name}: {f'{points:g} points' if points else 'left out: to be tried, not graded'}")
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Take in what a learning platform collected.",
+    epilog="course collect 08_dropout --from ~/Downloads/submissions.zip --course ~/autumn-class\n"
+    "course collect 08_dropout --from ~/Downloads/moodle --replace",
+)
+@click.argument("lesson", type=LESSON)
+@COURSE
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The platform's zip archive, or a folder: of such archives, of an unpacked one, or <student>/<notebook>.",
+)
+@click.option("--replace", is_flag=True, help="Overwrite what came into submitted/ otherwise, or was changed there.")
+def collect(lesson: str, course_dir: Path, source: Path, replace: bool) -> int:
+    """Put what Canvas or Moodle collected into submitted/, each learner's newest notebook of the lesson.
+
+    Learners are known by the gradebook's roster (`nbgrader db student import`): Canvas's numbers by lms_user_id, else
+    by their names. Doing it again changes nothing; nothing is overwritten without a word. The exit code is 1 if a
+    file is nobody's.
+    """
+    from autograder import gradebook
+
+    found = gradebook.collect(lesson, course_dir, source, replace=replace)
+    told = {
+        "new": "collected",
+        "newer": "replaced by this newer one" if not replace else "replaced",
+        "same": "there already",
+        "older": "passed over: a newer one is there",
+        "kept": "NOT taken: what is there came otherwise, or was changed; --replace overwrites it",
+    }
+    for row in found.students:
+        said = [told[row.what], "late" if row.late else "", f"newest of {row.others + 1}" if row.others else ""]
+        click.echo(f"{row.student:24} {'; '.join(filter(None, said))}  ({row.file})")
+    taken = sum(row.what in ("new", "newer") for row in found.students)
+    click.echo(f"{taken} of {len(found.students)} collected for {lesson}")
+    if found.of_other_lessons:
+        click.echo(f"note: of other lessons, left out: {_some(found.of_other_lessons)}", err=True)
+    if found.nobodys:
+        roster = "" if found.roster else " (which is empty)"
+        click.echo(
+            f"course: these match nobody in the class's roster{roster}: {_some(found.nobodys)}; see "
+            "`nbgrader db student import`",
+            err=True,
+        )
+    return FAILED if found.nobodys else 0
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @cli.command(
@@ -295,6 +385,8 @@ def grade(
         bar.line(lambda: click.echo(line.rstrip()))
 
     opened = gradebook.open_class(course_dir, submitted=submitted, unsafe=unsafe)
+    for note in gradebook.notes(lesson, opened):
+        click.echo(f"note: {note}", err=True)
     try:
         graded = grader.grade(
             lesson,
@@ -445,8 +537,7 @@ def export(
     )
     for who, what in notes:
         if who:
-            first = ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
-            click.echo(f"note: {first}: {what}", err=True)
+            click.echo(f"note: {_some(who, 3)}: {what}", err=True)
 
 
 @cli.command(
@@ -561,6 +652,40 @@ def _advice(guarantee: Any) -> str:
     parts = (guarantee.detail, guarantee.remedy if not guarantee.holds else "")
     optional = "" if guarantee.required or guarantee.holds else " (not needed, but better)"
     return ": ".join(part for part in parts if part) + optional
+
+
+@cli.command(
+    cls=_Examples,
+    short_help="Start an exercise of your own.",
+    epilog="course new-exercise centred --lesson 50_normalizing --package ~/my-exercises\n"
+    "course new-exercise alpha_dropout --lesson 08_dropout",
+)
+@click.argument("name")
+@click.option("--lesson", type=LESSON, required=True, help="Which lesson it belongs to, as 50_normalizing.")
+@click.option("--package", type=click.Path(path_type=Path), help="A package of your own; made if it is not there.")
+def new_exercise(name: str, lesson: str, package: Path | None) -> None:
+    """Start an exercise of your own: one that works, to be changed into yours part by part.
+
+    Without --package it joins a lesson of the course, in a checkout. Its record, right and wrong answers, its cells in
+    the lesson and its tests are written; the tests then say what is left to be filled in.
+    """
+    from importlib.metadata import version
+
+    from autograder import notebooks, scaffold
+
+    if package is None:
+        done = scaffold.add_to_course(name, lesson, notebooks.course_root())
+        test = f"python -m pytest tests/autograder/test_exercises.py -k {done.exercise}"
+    else:
+        from autograder import exercises
+
+        taken = {record.lesson for record in exercises.OWN.values()}
+        config = notebooks.released_root() / "nbgrader_config.py"
+        done = scaffold.add_to_package(name, lesson, package, config, version("training-deep-nets"), taken)
+        test = f"cd {package} && pip install -e . && python -m pytest tests"
+    for file in done.files:
+        click.echo(f"wrote {file}")
+    click.echo(f"{done.exercise} works now; this says what is left to fill in:\n  {test}")
 
 
 @cli.command(cls=_Examples, short_help="List the exercises.", epilog="course exercises\ncourse exercises --json")

@@ -265,8 +265,8 @@ def main(
     """
     start = time.monotonic()
     target = Path("demo-class" if target is None else target)
-    root = notebooks.course_root(source)
-    built = root / "solutions" / lesson / f"{lesson}.ipynb"
+    root = notebooks.released_root(source)
+    built = root / ("lessons" if root == notebooks.INSTALLED else "solutions") / lesson / f"{lesson}.ipynb"
     if not built.is_file():
         say(f"Building {lesson} ...")
         notebooks.build(lesson, root=root)

@@ -32,6 +32,7 @@ from typing import Any
 
 from autograder.evidence import EvidenceError, Ran, Store, Task, unpack
 from autograder.exercise import CourseError
+from autograder.plugins import versions
 from autograder.sandbox import SandboxError, survey
 
 __all__ = ["THIS_MACHINE", "Done", "EngineError", "Perform", "Status", "Where", "course_version", "run"]
@@ -451,4 +452,5 @@ def course_version() -> str:
         number = metadata.version("training-deep-nets")
     except metadata.PackageNotFoundError:
         number = "0"
+    digest.update("".join(versions()).encode())
     return f"{number}+{digest.hexdigest()[:8]}"

@@ -22,12 +22,14 @@ from autograder import exercises
 from autograder.evidence import DEFAULT_LIMITS, Limits, Ran, Task, pack, unpack
 from autograder.exercise import CourseError, Exercise
 from autograder.forbidden import forbidden_in_cells
-from autograder.judge import VISIBLE_SEEDS, judge_answer, judge_version, no_verdict, request_for
+from autograder.judge import VISIBLE_SEEDS, Verdict, judge_answer, judge_version, no_verdict, request_for
+from autograder.points import chosen_in
 from autograder.probe.kernel import TARGET
 from autograder.probe.quiet import quiet
 from autograder.sandbox import Walls
 from autograder.submission import (
     Outcome,
+    exercise_of,
     first_error,
     given_by,
     lesson_of,
@@ -368,8 +370,11 @@ def check_notebook(path: Path | str, release: Any, limits: Limits = DEFAULT_LIMI
     """
     lesson = lesson_of(release)
     notebook = read(path, lesson)
-    given = given_by(release)
+    points = chosen_in(notebook)  # the learner's class may weigh exercises otherwise, or leave some out
+    left_out = {name for name, worth in points.items() if not worth}
+    given = tuple(cell for cell in given_by(release) if exercise_of(cell.name) not in left_out)
     refuse_missing(notebook, given, str(path))
     repair(notebook, given)
     ran = unpack(perform(make_task(notebook, str(lesson), limits=limits, unsafe=True)))
-    return [outcome_of(found["verdict"]) for found in ran.verdicts.values()]
+    verdicts = [Verdict.from_data(found["verdict"]) for found in ran.verdicts.values()]
+    return [outcome_of(one.weighted(points.get(one.exercise, one.max_score)).as_data()) for one in verdicts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
@@ -32,6 +32,7 @@ __all__ = [
     "try_out",
 ]
 
+DIGITS = 4  # of points that a class shares out otherwise than the course; spreadsheets get as many
 VISIBLE_SEEDS = (1, 2)  # grading a class draws others, so that it is no use to memorize these cases
 
 
@@ -58,20 +59,32 @@ class Verdict:
     @property
     def score(self) -> float:
         """The points earned."""
-        return sum(criterion.points for criterion in self.criteria)
+        return round(sum(criterion.points for criterion in self.criteria), DIGITS)
 
     @property
     def max_score(self) -> float:
         """The points that could be earned."""
-        return sum(criterion.max_points for criterion in self.criteria)
+        return round(sum(criterion.max_points for criterion in self.criteria), DIGITS)
 
     @property
     def passed(self) -> bool:
         """Whether every criterion passed, those of 0 points too."""
         return all(criterion.passed for criterion in self.criteria)
 
+    def weighted(self, points: float) -> Verdict:
+        """The same verdict where the exercise is worth `points`, shared out among its criteria as before."""
+        if points == self.max_score or not self.max_score:
+            return self
+        factor, left, criteria = points / self.max_score, points, []
+        last = max(number for number, criterion in enumerate(self.criteria) if criterion.max_points)
+        for number, criterion in enumerate(self.criteria):
+            worth = round(left if number == last else criterion.max_points * factor, DIGITS)
+            left -= worth
+            criteria.append(replace(criterion, points=worth if criterion.points else 0.0, max_points=worth))
+        return replace(self, criteria=tuple(criteria))
+
     def as_data(self) -> dict[str, Any]:
-        """The verdict as plain JSON data."""
+        """The verdict as plain JSON data; `from_data` reads it."""
         diagnosis = self.diagnosis
         return {
             "exercise": self.exercise,
@@ -81,6 +94,13 @@ class Verdict:
             "criteria": [vars(criterion) for criterion in self.criteria],
             "diagnosis": diagnosis and vars(diagnosis),
         }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Verdict:
+        """The verdict that gave this data."""
+        criteria = tuple(CriterionVerdict(**criterion) for criterion in data["criteria"])
+        diagnosis = data["diagnosis"] and Diagnosis(**data["diagnosis"])
+        return cls(data["exercise"], criteria, diagnosis, data["cases"])
 
 
 @np.errstate(all="ignore")  # what comes from a kernel may overflow any sum

@@ -35,6 +35,7 @@ __all__ = [
     "course_root",
     "find_leaks",
     "lessons",
+    "released_root",
     "replace_file",
     "source_to_notebook",
 ]
@@ -43,6 +44,8 @@ OPTIONS = {"exercise", "role", "tags", "title", "lines_to_next_cell"}  # the las
 BEGIN, END = "BEGIN SOLUTION", "END SOLUTION"
 MARKERS = (BEGIN, END, "BEGIN HIDDEN TESTS", "END HIDDEN TESTS", "BEGIN MARK SCHEME", "END MARK SCHEME")
 TRIVIAL = 8  # a solution line shorter than this ("else:", "n = 1") gives nothing away
+
+INSTALLED = Path(__file__).resolve().parent / "course"  # only in an installed package: see pyproject.toml
 
 Record = Exercise | Explanation
 Records = Mapping[str, Record]
@@ -60,19 +63,34 @@ class LeakError(CourseError):
 
 
 def course_root(start: Path | None = None) -> Path:
-    """The checkout of the course: the nearest folder, from `start` upwards, with `solutions/` in it."""
+    """The checkout of the course: the nearest folder, from `start` upwards, with the lessons' sources in it."""
     here = Path(start or Path.cwd()).resolve()
     package = Path(__file__).resolve().parent.parent
-    for folder in (here, *here.parents, package):
-        if (folder / "solutions").is_dir() and (folder / "nbgrader_config.py").is_file():
+    for folder in (here, *here.parents, package):  # a class's folder has solutions/ too, but no sources
+        if (folder / "nbgrader_config.py").is_file() and any(_sources(folder)):
             return folder
     raise CourseError(f"{here} is not in a checkout of the course (no solutions/ and nbgrader_config.py found)")
 
 
+def released_root(start: Path | None = None) -> Path:
+    """Where lessons/ and nbgrader_config.py are: the checkout, or else what an installed package brings."""
+    try:
+        return course_root(start)
+    except CourseError:
+        if not (INSTALLED / "lessons").is_dir():
+            raise
+        return INSTALLED
+
+
 def lessons(root: Path | None = None) -> list[str]:
-    """The names of all lessons that have a source, in order."""
-    folder = course_root(root) / "solutions"
-    return sorted(path.parent.name for path in folder.glob("*/*.py") if path.stem == path.parent.name)
+    """The names of all lessons, in order: of a checkout those that have a source."""
+    folder = released_root(root)
+    paths = list(_sources(folder)) or folder.glob("lessons/*/*.ipynb")
+    return sorted(path.parent.name for path in paths if path.stem == path.parent.name)
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    return folder.glob("solutions/*/*.py")
 
 
 def all_records() -> Records:

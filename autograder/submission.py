@@ -21,9 +21,11 @@ from autograder.exercise import CourseError
 from autograder.remarks import Remark
 
 __all__ = [
+    "CODE_STUB",
     "MARK",
     "OUR_ERRORS",
     "ROLES",
+    "TEXT_STUB",
     "VERDICT",
     "Given",
     "NotebookError",
@@ -50,6 +52,8 @@ MARK = "training_deep_nets"  # our key in a notebook's metadata
 VERDICT = "application/vnd.training-deep-nets.verdict+json"  # what `check` adds to its output
 ROLES = ("solution", "check", "explain", "demo", "setup")
 OUR_ERRORS = ("NotRun", "Stopped", "TimeOut")  # names of error outputs that the grader writes, as full sentences
+CODE_STUB = 'raise NotImplementedError("Your turn: replace this line.")'  # what stands in place of a solution
+TEXT_STUB = "*Write your answer here, in place of this line.*"
 SCHEMA = 3  # of nbgrader's metadata
 MAX_BYTES = 50_000_000  # a submission with figures has about 1 MB
 MAX_TEXT = 2_000  # characters of a message that comes from a learner's kernel

@@ -26,12 +26,13 @@ from autograder.submission import nbformat
 
 PUBLIC = {
     "classroom": ("Class", "open_class"),
+    "collecting": ("Collected", "Collection", "collect"),
     "database": ("DatabaseError", "GradebookError", "LockedError"),
     "grading": ("Graded", "Pending", "pending", "record", "standing"),
     "pages": ("FeedbackExporter",),
     "pipeline": ("Repair", "RunCells", "SaveDiagnoses", "SubmissionExporter"),
     "put_right": ("changes",),
-    "releasing": ("release",),
+    "releasing": ("notes", "release"),
     "results": ("Person", "Places", "Score", "feedback", "places", "scores"),
     "sanitize": ("Sanitize",),
     "tasks": ("store_of",),

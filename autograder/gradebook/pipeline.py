@@ -17,6 +17,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from autograder.evidence import unpack
 from autograder.execute import judged_by_now, perform, task_version
 from autograder.exercise import CourseError
+from autograder.judge import Verdict
 from autograder.submission import (
     MARK,
     MAX_BYTES,
@@ -145,7 +146,8 @@ def _show(nb: Any, verdicts: Mapping[str, Mapping[str, Any]], problem: str) -> N
         if role != "check":
             continue
         if exercise in verdicts:
-            verdict = verdicts[exercise]
+            worth = cell.metadata.nbgrader.points  # in this class
+            verdict = Verdict.from_data(verdicts[exercise]).weighted(worth).as_data()
             data = {"text/plain": str(float(verdict["score"])), VERDICT: verdict}
             cell.outputs = [v4.new_output("execute_result", data, execution_count=1)]
         else:

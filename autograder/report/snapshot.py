@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError
+from autograder.plugins import versions
 
 from .results import Change, ClassResults, ExerciseResult, Item, Part, StudentResult
 from .write import write_whole
@@ -36,7 +37,9 @@ def stamp(lesson: str, course: Path, database: Path | None, autograded: Path, su
     ]
     states = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()]
     places = {"database": str(database), "autograded": str(autograded), "submitted": str(submitted)}
-    return places | {"digest": hashlib.sha256(json.dumps(states).encode("utf-8", "surrogatepass")).hexdigest()}
+    return places | {
+        "digest": hashlib.sha256(json.dumps([states, versions()]).encode("utf-8", "surrogatepass")).hexdigest()
+    }
 
 
 def load(lesson: str, course: Path) -> ClassResults | None:

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.plugins import folders
+
 from . import system
 from .walls import SandboxError
 
@@ -82,6 +84,7 @@ class View:
         shown = [*_SYSTEM, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, sys.prefix, *library]
         if site.ENABLE_USER_SITE and os.path.isdir(user_site := site.getusersitepackages()):
             shown.append(user_site)
+        shown += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]  # by .pth
         hidden, written = [], []
         for folder in grader:  # only what learners import, so that nothing here tells how answers are judged
             inside = sorted(Path(folder, "inside").rglob("*.py"))
@@ -90,6 +93,7 @@ class View:
             files |= {str(path): path for path in real}
             written += [(name, path.read_bytes()) for name, path in files.items()]
             hidden.append(folder)
+        hidden += folders()  # of other packages' exercises
         hidden += [str(Path(folder).parent) for folder in (*library, *grader) if not _installed(folder)]
         shown = [path for path in dict.fromkeys(shown) if os.path.exists(path)]
         return cls(

@@ -24,6 +24,7 @@ from autograder.exercise import Close, CourseError, Exercise, Explanation, SameS
 from autograder.exercises import EXERCISES, LESSONS, get, of_lesson
 from autograder.judge import VISIBLE_SEEDS, cases_of, judge, try_out
 from autograder.probe import collect, decode, encode
+from autograder.trial import to_fill_in
 
 CODED = [record for record in EXERCISES.values() if isinstance(record, Exercise)]
 WRITTEN = [record for record in EXERCISES.values() if isinstance(record, Explanation)]
@@ -110,6 +111,12 @@ def test_record_is_complete(record):
     for group in (record.misconceptions, record.variants):
         assert len({item.id for item in group}) == len(group)
     assert all(m.message.strip() and m.next_step.strip() for m in record.misconceptions)
+
+
+@pytest.mark.parametrize("record", EXERCISES.values(), ids=lambda record: record.id)
+def test_nothing_of_a_scaffold_is_left_to_fill_in(record):
+    left = list(to_fill_in(record))
+    assert not left, "\n".join(["", *left])
 
 
 def test_lookup_by_id_and_by_lesson():

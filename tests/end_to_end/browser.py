@@ -100,6 +100,7 @@ class Lab:
 
     `theme`: "Light" or "Dark". `environment`: more variables for the server and its kernels; a value None removes one.
     `every_cell`: draw those out of view too, unlike JupyterLab itself.
+    `base`: the path under which the server answers, as "/user/ada" behind a JupyterHub.
     """
 
     def __init__(
@@ -111,10 +112,12 @@ class Lab:
         size: tuple[int, int] = (1280, 1000),
         environment: dict[str, str | None] | None = None,
         every_cell: bool = True,
+        base: str = "",
     ) -> None:
         self.root = Path(scratch) / "lab"
         self.theme = theme
         self.size = size
+        self.base = base
         self.token = secrets.token_hex(16)
         self._home = Path(scratch) / "lab-home"
         self.data = self._home / "course"  # where predictions and progress are kept
@@ -149,7 +152,7 @@ class Lab:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{self.base}"
         # what installing the course puts into share/jupyter; here from this checkout
         extensions = self._home / "share" / "labextensions"
         extensions.mkdir(parents=True)
@@ -170,6 +173,7 @@ class Lab:
         command = [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
             *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+            f"--ServerApp.base_url={self.base}/",
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.root}",
             f"--LabApp.app_settings_dir={settings}",

@@ -39,7 +39,10 @@ STUDENT = "o'neil & <i>co<i>"
 
 @pytest.fixture(scope="module")
 def lab(tiny_registered: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab in a class's folder. Everyone has handed in; `eve` and the one with the odd name are graded."""
+    """A JupyterLab in a class's folder, under a path as JupyterHub gives one to each user.
+
+    Everyone has handed in; `eve` and the one with the odd name are graded.
+    """
     require_browser()
     checkout = tiny.make_built_course(tmp_path_factory.mktemp("checkout"), config="c.Execute.timeout = 20")
     course = tmp_path_factory.mktemp("class") / "class"
@@ -60,7 +63,7 @@ def lab(tiny_registered: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert [row.problem for row in rows] == [""] * 3
     config = str(REPOSITORY / "autograder" / "jupyter-config")  # what the wheel puts into etc/jupyter
     environment = {"JUPYTER_CONFIG_PATH": config, "PYTHONPATH": f"{REPOSITORY}:{tiny.PLUGINS}"}
-    with Lab(course, tmp_path_factory.mktemp("lab"), environment=environment) as lab:
+    with Lab(course, tmp_path_factory.mktemp("lab"), environment=environment, base="/user/ada") as lab:
         lab.page.add_init_script("Object.defineProperty(window, 'owned', {set() { console.log('owned') }})")
         lab.page.goto(f"{lab.url}/tree?token={lab.token}")  # logs in: the formgrader's own pages can't, by a token
         yield lab
@@ -74,7 +77,7 @@ def ask(lab: Lab, method: str, path: str, body: Any = None, timeout: float = 120
     """A request with the token: (status, body, headers)."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(lab.url).netloc, timeout=timeout)
     headers = {"Authorization": f"token {lab.token}"}
-    connection.request(method, f"/{path}", None if body is None else json.dumps(body), headers)
+    connection.request(method, f"{lab.base}/{path}", None if body is None else json.dumps(body), headers)
     answer = connection.getresponse()
     content = answer.read()
     connection.close()
