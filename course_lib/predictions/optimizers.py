@@ -11,10 +11,10 @@ PREDICTIONS = (
         question=(
             "Keras's momentum keeps a velocity. In each step it is multiplied by 0.9, the new gradient times the rate "
             "of that step is taken off, and the parameter moves by what comes out. With an unchanging gradient a "
-            "parameter has reached its full speed: the same distance in each step. Now the rate is set to 0. How many "
-            "times that distance does the parameter still travel, in all the steps to come?"
+            "parameter has reached its full speed: the same distance in each step. Now the rate is set to 0. How far "
+            "does the parameter still travel, in all the steps to come, counted in steps at full speed?"
         ),
-        unit="×",
+        unit="full steps",
         because=(
             "Keras's velocity carries the rate of each gradient with it, and a new rate acts on new gradients alone. "
             "With the rate 0 it only fades, by μ a step: μ + μ² + … = μ/(1 − μ). PyTorch multiplies by the rate at the "

@@ -671,6 +671,7 @@ plots.series(
     xlabel="learning rate",
     ylabel="loss (nats)",
     logx=True,
+    logy=True,
     alt=f"Loss against a rate that grows from 0.0001: flat, then falling, then rising; smoothed it is lowest at a rate of "
     f"{10 * swept.suggestion:.2g}.",
     caption=f"A range test on {len(train_labels)} digits, plain gradient descent. Suggested: {swept.suggestion:.2g}, a tenth of the rate at which the smoothed loss "
@@ -1071,20 +1072,20 @@ def broken_epoch(model, optimizer, batches):
     return losses
 
 
-def four_epochs(loop):
+def eight_epochs(loop):
     net = digit_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    return [loss for _ in range(4) for loss in loop(net, optimizer, digit_batches)]
+    return [loss for _ in range(8) for loss in loop(net, optimizer, digit_batches)]
 
 
-broken_losses = four_epochs(broken_epoch)
+broken_losses = eight_epochs(broken_epoch)
 plots.series(
     list(range(len(broken_losses))),
     {"as it came in": [broken_losses]},
     xlabel="steps",
     ylabel="loss of the next batch (nats)",
     alt=f"Loss by step, as it came in: lowest {min(broken_losses):.2f}, last {broken_losses[-1]:.2f} nats.",
-    caption=f"Four epochs of plain gradient descent. The loss falls to {min(broken_losses):.2f} nats, and ends at "
+    caption=f"Eight epochs of plain gradient descent. The loss falls to {min(broken_losses):.2f} nats, and ends at "
     f"{broken_losses[-1]:.2f}.",
 )
 
@@ -1125,7 +1126,7 @@ def mended_epoch(model, optimizer, batches):
     return losses
 
 
-mended_losses = four_epochs(mended_epoch)
+mended_losses = eight_epochs(mended_epoch)
 plots.series(
     list(range(len(mended_losses))),
     {"as it came in": [broken_losses], "mended": [mended_losses]},

@@ -351,9 +351,9 @@ plots.history(
     {"training loss": run.train_loss, "validation loss": run.valid_loss},
     alt=f"Training and validation loss by epoch; the validation loss is lowest after epoch {best_at}, then rises.",
     caption=f"The validation loss is lowest after epoch {best_at}; with a patience of 5 the training stops after epoch "
-    f"{stopped_at}. Validation accuracy there {run.valid_accuracy[best_at - 1]:.1%}, after epoch {len(run.valid_loss)} "
-    f"{run.valid_accuracy[-1]:.1%}, while {run.train_accuracy[-1]:.1%} of the training labels, right and wrong ones, are "
-    "learned by heart.",
+    f"{stopped_at}, and the weights of epoch {best_at} are put back: {run.valid_accuracy[best_at - 1]:.1%} of the "
+    f"validation digits are right with them. After epoch {len(run.valid_loss)} it is {run.valid_accuracy[-1]:.1%}, and "
+    f"{run.train_accuracy[-1]:.1%} of the training labels, right and wrong ones, are learned by heart.",
 )
 
 # %% [markdown]
@@ -433,10 +433,11 @@ blends = [lam * pair[0] + (1 - lam) * pair[1] for lam in (1.0, 0.8, 0.6, 0.4, 0.
 first, second = (int(test_data[1][i]) for i in (3, 17))
 plots.grid(
     torch.stack(blends).numpy(),
-    [f"{lam:.0%} {first}, {1 - lam:.0%} {second}" for lam in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)],
+    [f"λ = {lam:g}" for lam in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)],
     columns=6,
     alt=f"Blends of a {first} and a {second}, from all of the one to all of the other.",
-    caption="Two digits and four blends of them, with the shares of their labels.",
+    caption=f"A {first}, a {second}, and four blends between: λ times the {first} and 1 − λ times the {second}, in the "
+    "image and in the label.",
 )
 
 
