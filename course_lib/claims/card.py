@@ -119,7 +119,7 @@ def card_html(evidence: Evidence) -> str:
     if evidence.stale:
         parts.append(f'<p class="tdn-stale">{escape(STALE.format(row.id))}</p>')
     parts.append(f"<p>{escape(result.headline)}</p>")
-    drawn = [series for series in result.series if not series.identical]
+    drawn = [series for series in result.series if not all_equal(series)]
     if drawn:
         figures = "".join(f"<figure>{series_svg(series)}</figure>" for series in drawn)
         parts.append(f'<div class="tdn-plots">{figures}</div>')
@@ -131,6 +131,12 @@ def card_html(evidence: Evidence) -> str:
     parts += [table_html(measurements(series)) for series in result.series]
     parts.append(f'</details><p class="tdn-muted">{escape(source_line(result))}</p></div>')
     return "".join(parts)
+
+
+def all_equal(series: Series) -> bool:
+    """Whether all arms agree to the last bit: a figure would show one line, and hide the others under it."""
+    first, *others = ([list(values) for values in by_x] for by_x in series.arms.values())
+    return bool(others) and all(other == first for other in others)
 
 
 def measurements(series: Series) -> Table:
