@@ -174,7 +174,7 @@ def test_a_criterion_that_no_case_gives_stops_the_grading():
 def test_a_verdict_is_json_data():
     data = json.loads(json.dumps(verdict_of(lambda x, training: 3 * x).as_data()))
     assert (data["exercise"], data["score"], data["max_score"]) == ("test.phases", 0, 3)
-    assert data["criteria"][0].keys() == {"name", "points", "max_points", "passed", "seen"}
+    assert data["criteria"][0].keys() == {"name", "points", "max_points", "passed", "seen", "measure"}
     assert data["diagnosis"].keys() >= {"misconception", "message", "next_step"}
     assert json.loads(json.dumps(verdict_of(doubled_in_training).as_data()))["diagnosis"] is None
 
