@@ -111,7 +111,7 @@ def _beyond(got: np.ndarray, expected: np.ndarray, limit: float) -> Difference |
     used, theirs = float(got.item()), float(expected.item())
     if (used <= limit) == (theirs <= limit):
         return None
-    return Difference("limit", f"{used:,.6g}, of at most {limit:,.6g}", (), used, limit)
+    return Difference("limit", f"{used:,.0f}, of at most {limit:,.0f}", (), used, limit)
 
 
 def _at(index: np.ndarray, got: np.ndarray, expected: np.ndarray, *, kind: str, share: float = 0.0) -> Difference:

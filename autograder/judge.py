@@ -201,13 +201,14 @@ def _verdict(
     if isinstance(how, Scale) and measured is not None:
         seen = f"{measured:.1%} right, of {how.full:.0%} that earn all points"
     elif isinstance(how, AtMost) and measured is not None:
-        seen = f"{measured:,.6g}, of at most {how.limit:,.6g}"
+        seen = f"{measured:,.0f}, of at most {how.limit:,.0f}"
     elif criterion.name in wrong:
         number, difference = wrong[criterion.name]
         seen = f"{difference.text}, in the case “{cases[number].name}”"
     waits = bool(failed.intersection(criterion.requires))
     if waits and (passed or measured is not None):
-        told = "counts once " + " and ".join(f"“{name}”" for name in criterion.requires) + " passes"
+        missing = [name for name in criterion.requires if name in failed]
+        told = "counts once " + " and ".join(f"“{name}”" for name in missing) + " passes"
         seen = f"{seen}; {told}" if seen else told
     points = float(criterion.points) if passed else 0.0
     if isinstance(how, Scale) and measured is not None:

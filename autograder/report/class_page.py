@@ -251,7 +251,7 @@ def _leaderboard(results: ClassResults, item: Item) -> str:
     rows = [
         f'<tr><td class="n">{place.rank}</td><th scope="row">{_who(place.student)}</th>'
         f'<td class="n">{place.share:.1%}</td>'
-        + "".join(f'<td class="n">{"–" if used is None else format(used, ",.6g")}</td>' for used in place.used)
+        + "".join(f'<td class="n">{"–" if used is None else format(used, ",.0f")}</td>' for used in place.used)
         + f'<td class="n">{place.points:g}</td></tr>'
         for place in places
     ]

@@ -23,8 +23,8 @@ class Place:
 def leaderboard(results: ClassResults, item: Item) -> list[Place]:
     """The places of an exercise, best first; who earned nothing by the ranked criterion has none.
 
-    It earns nothing where a rule that it requires is broken, such as a budget. Equal shares share a rank; among them the
-    one that used less of the first budget is named first.
+    It earns nothing where a rule that it requires is broken, such as a budget. Equal shares share a rank; among
+    them the one that used less of the first budget is named first.
     """
     entered = []
     for student in results.graded:

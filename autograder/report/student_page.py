@@ -141,7 +141,7 @@ def _parts(one: ExerciseResult, item: Item) -> str:
 def _measured(part: Part, item: Item) -> str:
     if part.measure is None:
         return ""
-    return f", {part.measure:.1%}" if part.name == item.ranked_by else f", {part.measure:,.6g}"
+    return f", {part.measure:.1%}" if part.name == item.ranked_by else f", {part.measure:,.0f}"
 
 
 def _said(part: Part) -> str:
