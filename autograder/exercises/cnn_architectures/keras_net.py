@@ -76,17 +76,6 @@ def cats_and_dogs(state, side):
     return model
 
 
-def channels_first_as_copied(state, side):
-    import keras
-
-    x = inputs = keras.Input((state["conv1.weight"].shape[1], side, side))
-    for i in (1, 2, 3):
-        x = keras.layers.Conv2D(len(state[f"conv{i}.weight"]), 3, activation="relu")(x)
-        x = keras.layers.MaxPooling2D(2)(x)
-    x = keras.layers.Dense(5, activation="relu")(keras.layers.Flatten()(x))
-    return keras.Model(inputs, keras.layers.Dense(len(state["output.bias"]))(x))
-
-
 def kernels_reshaped(state, side):
     import keras
 
@@ -192,17 +181,6 @@ def weights_left_as_drawn(state, side):
     return keras.Model(inputs, keras.layers.Dense(len(state["output.bias"]))(x))
 
 
-def padded_same(state, side):
-    import keras
-
-    x = inputs = keras.Input((side, side, state["conv1.weight"].shape[1]))
-    for i in (1, 2, 3):
-        x = keras.layers.Conv2D(len(state[f"conv{i}.weight"]), 3, padding="same", activation="relu")(x)
-        x = keras.layers.MaxPooling2D(2)(x)
-    x = keras.layers.Dense(len(state["dense.bias"]), activation="relu")(keras.layers.Flatten()(x))
-    return keras.Model(inputs, keras.layers.Dense(len(state["output.bias"]))(x))
-
-
 def by_sequential(state, side):
     import keras
 
@@ -283,13 +261,6 @@ keras_net = Exercise(
     reference=cats_and_dogs,
     misconceptions=(
         Misconception(
-            "channels_first_as_copied",
-            channels_first_as_copied,
-            "input_shape=(3, side, side), as in the old example, is a picture 3 pixels high with `side` channels: "
-            "Keras's axes are (height, width, channels), and the first poolings leave nothing.",
-            "keras.Input((side, side, channels)).",
-        ),
-        Misconception(
             "kernels_reshaped",
             kernels_reshaped,
             "The kernels have the right shape and their numbers are mixed up: reshape reads them in another order.",
@@ -325,12 +296,6 @@ keras_net = Exercise(
             weights_left_as_drawn,
             "The net is the right one, but its weights are Keras's own random ones.",
             "model.set_weights([...]), kernel and bias of each layer in order.",
-        ),
-        Misconception(
-            "padded_same",
-            padded_same,
-            'padding="same" keeps the border, so the maps come out larger than the dense layer expects.',
-            "The asker's net does not pad: leave `padding` at its default.",
         ),
     ),
     variants=(
