@@ -72,9 +72,8 @@ def measure(criterion: Criterion, got: Evidence, expected: Evidence) -> float | 
         values = sum(right.size for _, right in pairs)
         return sum(share_right(mine, right) * right.size for mine, right in pairs) / max(values, 1)
     if isinstance(how, AtMost):
-        numbers = [
-            float(mine.item()) for mine, _ in pairs if mine is not None and mine.size == 1 and mine.dtype.kind in "iuf"
-        ]
+        used = [mine for mine, _ in pairs if mine is not None and mine.size == 1 and mine.dtype.kind in "iuf"]
+        numbers = [float(mine.item()) for mine in used]
         return max(numbers) if numbers and np.isfinite(numbers).all() else None
     return None
 
@@ -199,9 +198,15 @@ def _same_outcome(criteria: Sequence[Criterion], got: Outcome, other: Outcome) -
         )
     return all(
         (c.name in got.outputs) == (c.name in other.outputs)
-        and (c.name not in other.outputs or compare(got.outputs[c.name], other.outputs[c.name], c.compare) is None)
+        and (c.name not in other.outputs or _as_one(got.outputs[c.name], other.outputs[c.name], c))
         for c in criteria
     )
+
+
+def _as_one(got: np.ndarray, other: np.ndarray, criterion: Criterion) -> bool:
+    """Whether two outputs come from the same mistake. Of a `Scale` all values must agree: to be as bad is not enough."""
+    how = Close() if isinstance(criterion.compare, Scale) else criterion.compare
+    return compare(got, other, how) is None
 
 
 def _named(

@@ -79,70 +79,30 @@ def contest_cases(seed):
 
 
 def contest_probe(candidate, case):
-    """Shapes, budgets and behaviour of a net that was made for the case; or what it says after a training."""
+    """How a net that was made for the case keeps to the rules; if it does, what it says after a training.
+
+    Where a rule is broken there is no training: it would only hide which one.
+    """
     import torch
     from torch import nn
     from torch.nn import functional as F
+    from torch.utils.flop_counter import FlopCounterMode
 
-    def numbers(thing, seen):
+    def tensors(thing, seen):
         """Every tensor that a net holds, registered or not."""
         if id(thing) in seen:
             return
         seen.add(id(thing))
         if isinstance(thing, torch.Tensor):
             yield thing
-        elif isinstance(thing, nn.Module):
-            yield from numbers(vars(thing), seen)
-        elif isinstance(thing, dict):
-            for value in list(thing.values()):
-                yield from numbers(value, seen)
-        elif isinstance(thing, list | tuple | set):
-            for value in thing:
-                yield from numbers(value, seen)
+        elif isinstance(thing, nn.Module | dict | list | tuple | set):
+            inner = vars(thing) if isinstance(thing, nn.Module) else thing
+            for value in list(inner.values()) if isinstance(inner, dict) else inner:
+                yield from tensors(value, seen)
 
-    def used(model, x):
-        from torch.utils.flop_counter import FlopCounterMode
-
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(x)
-        for module, training in modes:
-            module.training = training
-        held = [t for t in numbers(model, set()) if t.is_floating_point()]
-        return sum(t.numel() for t in held), counter.get_total_flops() // 2
-
-    def made(channels, side):
-        returned = candidate(channels, side, case["classes"])
-        if not isinstance(returned, tuple) or len(returned) not in (2, 3) or not isinstance(returned[0], nn.Module):
-            raise TypeError("return the net and its optimizer, and a scheduler if you like: (model, optimizer)")
-        return returned if len(returned) == 3 else (*returned, None)
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(case["seed"])
-        if "images" in case:
-            model, optimizer, scheduler = made(1, case["images"].shape[1])
-            images, hidden = (torch.tensor(case[name])[:, None].float() / 255 for name in ("images", "hidden"))
-            if (torch.tensor(used(model, images[:1])) > torch.tensor(case["most"])).any():
-                return {}  # not worth a training
-            labels, order = torch.tensor(case["labels"]), torch.empty(0, dtype=torch.int64)
-            model.train()
-            for _ in range(case["steps"]):
-                if len(order) < case["batch"]:
-                    order = torch.cat([order, torch.randperm(len(labels))])
-                rows, order = order[: case["batch"]], order[case["batch"] :]
-                loss = F.cross_entropy(model(images[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if scheduler is not None:
-                    scheduler.step()
-            model.eval()
-            with torch.no_grad():
-                return {"right on hidden pictures": model(hidden).argmax(1)}
-        x = torch.tensor(case["x"])
-        model, optimizer, _ = made(x.shape[1], x.shape[2])
-        learned = [t for t in numbers(model, set()) if isinstance(t, nn.Parameter) and t.requires_grad]
+    def behaviour(model, optimizer, x):
+        held = [t for t in tensors(model, set()) if t.is_floating_point()]
+        learned = [t for t in held if isinstance(t, nn.Parameter) and t.requires_grad]
         given = {id(p) for group in optimizer.param_groups for p in group["params"]}
         model.train()
         if len(x) > 1:
@@ -151,6 +111,8 @@ def contest_probe(candidate, case):
         with torch.no_grad():
             logits = model(x)
             alone = torch.cat([model(one[None]) for one in x])
+            with FlopCounterMode(display=False) as counter:
+                model(x[:1])
         outputs = {
             "shape of the logits": torch.tensor(logits.shape),
             "logits, not probabilities": not bool(
@@ -162,9 +124,45 @@ def contest_probe(candidate, case):
             ),
             "the optimizer has every parameter": bool(learned) and all(id(p) in given for p in learned),
         }
-        if case["counted"]:
-            outputs["parameters"], outputs["multiply-adds a picture"] = used(model, x[:1])
-        return outputs
+        return outputs, {
+            "parameters": sum(t.numel() for t in held),
+            "multiply-adds a picture": counter.get_total_flops() // 2,
+        }
+
+    contest = "images" in case
+    x = torch.tensor(case["images"])[:, None].float() / 255 if contest else torch.tensor(case["x"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(case["seed"])
+        returned = candidate(x.shape[1], x.shape[2], case["classes"])
+        if not isinstance(returned, tuple) or len(returned) not in (2, 3) or not isinstance(returned[0], nn.Module):
+            raise TypeError("return the net and its optimizer, and a scheduler if you like: (model, optimizer)")
+        model, optimizer, *scheduler = returned
+        outputs, used = behaviour(model, optimizer, x[:4])
+        if not contest:
+            return {**outputs, **(used if case["counted"] else {})}
+        kept = outputs.pop("shape of the logits").tolist() == [4, case["classes"]] and all(outputs.values())
+        if not kept or any(n > most for n, most in zip(used.values(), case["most"], strict=True)):
+            return {}
+        labels, order, losses = torch.tensor(case["labels"]), torch.empty(0, dtype=torch.int64), []
+        model.train()
+        for _ in range(case["steps"]):
+            if len(order) < case["batch"]:
+                order = torch.cat([order, torch.randperm(len(labels))])
+            rows, order = order[: case["batch"]], order[case["batch"] :]
+            loss = F.cross_entropy(model(x[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for one in scheduler:
+                one.step()
+            losses.append(loss.item())
+        learns = sum(losses[-10:]) < 0.95 * sum(losses[:10])
+        if not learns:
+            return {"the loss falls": learns}
+        model.eval()
+        with torch.no_grad():
+            hidden = torch.tensor(case["hidden"])[:, None].float() / 255
+            return {"the loss falls": learns, "right on hidden pictures": model(hidden).argmax(1)}
 
 
 def contestant(channels, side, classes):
@@ -385,7 +383,7 @@ def contestant_by_momentum(channels, side, classes):
         nn.Flatten(),
         nn.Linear(48, classes),
     )
-    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    return model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
 
 
 RULES = (
@@ -395,6 +393,7 @@ RULES = (
     "each picture by itself",
     "the optimizer has every parameter",
     "logits, not probabilities",
+    "the loss falls",
 )
 
 challenge = Exercise(
@@ -409,6 +408,7 @@ challenge = Exercise(
         Criterion("each picture by itself", 0),
         Criterion("parameters", 0, AtMost(PARAMETERS)),
         Criterion("multiply-adds a picture", 0, AtMost(MULTIPLY_ADDS)),
+        Criterion("the loss falls", 0),
         Criterion("right on hidden pictures", 4, SCALE, requires=RULES),
     ),
     cases=contest_cases,
@@ -485,8 +485,8 @@ challenge = Exercise(
         Misconception(
             "rate_far_too_small",
             rate_far_too_small,
-            "After the training your net is as good as untrained: plain SGD at a rate of 0.001 hardly moves in so few "
-            "steps.",
+            "After the training your net is as good as untrained: the loss at the end is that of the beginning. "
+            "With so few steps, plain SGD at a rate of 0.001 hardly moves.",
             "A larger rate, momentum, or Adam; and look at the loss on the training pictures first.",
         ),
     ),
