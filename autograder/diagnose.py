@@ -58,7 +58,7 @@ def first_differences(
 
 
 def measure(criterion: Criterion, got: Evidence, expected: Evidence) -> float | None:
-    """What a criterion measures: of a `Scale` the share of right values over all cases, of `AtMost` the largest number.
+    """What a criterion measures: of a `Scale` the share of right values over all cases, of `AtMost` the largest one.
 
     None for other criteria, and where there is nothing to measure. A case that gave no values has none right.
     """
@@ -204,7 +204,7 @@ def _same_outcome(criteria: Sequence[Criterion], got: Outcome, other: Outcome) -
 
 
 def _as_one(got: np.ndarray, other: np.ndarray, criterion: Criterion) -> bool:
-    """Whether two outputs come from the same mistake. Of a `Scale` all values must agree: to be as bad is not enough."""
+    """Whether two outputs come from one mistake. Of a `Scale` all values must agree: to be as bad is not enough."""
     how = Close() if isinstance(criterion.compare, Scale) else criterion.compare
     return compare(got, other, how) is None
 

@@ -18,6 +18,7 @@ from course_lib.predictions import (
     activations,
     batch_norm,
     cards,
+    cnn_architectures,
     dropout,
     initialization,
     optimizers,
@@ -60,6 +61,7 @@ PREDICTIONS = register(
     optimizers.PREDICTIONS,
     regularization.PREDICTIONS,
     dropout.PREDICTIONS,
+    cnn_architectures.PREDICTIONS,
 )
 
 
