@@ -34,6 +34,10 @@ MB = 2**20
 # C5 ------------------------------------------------------------------------------------------------------
 
 PREDICTED, TORCH, KERAS = "predicted, layer by layer", "PyTorch", "Keras on TensorFlow"
+CALLS = {
+    TORCH: ("backward()", "eval() alone", "no_grad()", "inference_mode()"),
+    KERAS: ("a tape and its gradient", "model(x) under a tape", "model(x)", "predict(x)"),
+}
 DROPPED = 0.5  # of what a recorded evaluation keeps: below it, activations were dropped
 
 
@@ -52,7 +56,9 @@ def measure_memory(seeds):
     for arm, framework in ((TORCH, "torch"), (KERAS, "keras")):
         rows = measured_apart(framework, sizes)
         arms[arm] = [[row[i] / MB for row in rows] for i in range(len(SITUATIONS))]
-    return Measured([Series("memory besides weights and batch, at its highest", "MB", arms, "situation", SITUATIONS)])
+    series = Series("memory besides weights and batch, at its highest", "MB", arms, "situation", SITUATIONS)
+    rows = tuple((situation, *(CALLS[arm][i] for arm in CALLS)) for i, situation in enumerate(SITUATIONS))
+    return Measured([series], (Table("What was run", ("situation", *CALLS), rows),))
 
 
 def decide_memory(measured):
@@ -62,22 +68,22 @@ def decide_memory(measured):
         """Of what the recorded evaluation was predicted to keep."""
         return series.values(arm, situation) / series.values(PREDICTED, SITUATIONS[1])
 
-    drops = {arm: max(share(arm, s).max() for s in SITUATIONS[2:]) < DROPPED for arm in (TORCH, KERAS)}
-    keeps = {arm: share(arm, SITUATIONS[1]).min() > 1 - DROPPED for arm in (TORCH, KERAS)}
-    if all(drops.values()):
+    dropped = {
+        arm: [CALLS[arm][i] for i, s in enumerate(SITUATIONS) if i and share(arm, s).max() < DROPPED] for arm in CALLS
+    }
+    if all(len(calls) == len(SITUATIONS) - 1 for calls in dropped.values()):
         verdict, condition = HOLDS, ""
-        if all(keeps.values()):
-            verdict = HOLDS_WHEN
-            condition = "nothing records: under a gradient tape (TensorFlow), or without no_grad (PyTorch), all is kept"
-    elif any(drops.values()):
-        verdict, condition = HOLDS_WHEN, "the framework is " + next(arm for arm, dropped in drops.items() if dropped)
+    elif any(dropped.values()):
+        verdict = HOLDS_WHEN
+        condition = "it is " + ", or ".join(f"{arm} by {' or '.join(calls)}" for arm, calls in dropped.items() if calls)
+        condition += "; any other evaluation keeps every map until its end"
     else:
         verdict, condition = DOES_NOT_HOLD, ""
     return Decision(
         verdict=verdict,
         condition=condition,
         interval=Interval.of(
-            f"{KERAS}, nothing recorded, of what a recorded evaluation keeps",
+            f"{KERAS}, {CALLS[KERAS][2]}, of what a recorded evaluation is predicted to keep",
             "%",
             100 * share(KERAS, SITUATIONS[2]),
         ),
@@ -367,12 +373,11 @@ CLAIMS = (
     Claim(
         id="C5",
         statement="At test a clever implementation could drop activations, and the frameworks do.",
-        headline="MB besides weights and batch in a training step, an evaluation with gradients recorded, one "
-        "without, and one in the framework's own way (inference_mode, predict): predicted {predicted}; PyTorch "
-        "{torch}; Keras {keras}.",
+        headline="MB besides weights and batch: a training step, an evaluation with gradients recorded, one with "
+        "nothing recorded, one in the framework's own way. Predicted {predicted}; PyTorch {torch}; Keras {keras}.",
         rule="Activations count as dropped where the peak stays below half of what a recorded evaluation is predicted "
-        "to keep, for every net. Holds if both frameworks drop them in evaluation, whatever records; holds when … if "
-        "they do so only where nothing records, or only one does; does not hold if neither does.",
+        "to keep, for every net. Holds if both frameworks drop them in every kind of evaluation; holds when … if in "
+        "some; does not hold if in none.",
         measure=measure_memory,
         decide=decide_memory,
         seeds=tuple(range(5)),

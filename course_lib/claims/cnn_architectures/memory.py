@@ -113,6 +113,7 @@ def measured_apart(framework: str, sizes: Sequence[tuple[int, int]]) -> list[lis
     """For each (depth, maps) the bytes of the four SITUATIONS, in a process of its own on one thread."""
     once = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
     once |= {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    once |= {"TF_ENABLE_ONEDNN_OPTS": "0"}  # its allocator gives nothing back, so that nothing could be seen
     code = f"from course_lib.claims.cnn_architectures.memory import report; report({framework!r}, {list(sizes)!r})"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **once}, capture_output=True, text=True)
     if done.returncode:
