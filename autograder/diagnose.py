@@ -52,7 +52,11 @@ def first_differences(
                 found[criterion.name] = number, difference
     for criterion in criteria:
         how = criterion.compare
-        if criterion.name in found and isinstance(how, Scale) and measure(criterion, got, expected) >= how.full:
+        if (
+            criterion.name in found
+            and isinstance(how, Scale)
+            and (measure(criterion, got, expected) or 0.0) >= how.full
+        ):
             del found[criterion.name]
     return found
 
@@ -60,7 +64,7 @@ def first_differences(
 def measure(criterion: Criterion, got: Evidence, expected: Evidence) -> float | None:
     """What a criterion measures: of a `Scale` the share of right values over all cases, of `AtMost` the largest one.
 
-    None for other criteria, and where there is nothing to measure. A case that gave no values has none right.
+    None for other criteria, and where there is nothing to measure. One case of several without values has none right.
     """
     name, how = criterion.name, criterion.compare
     pairs = [
@@ -68,7 +72,7 @@ def measure(criterion: Criterion, got: Evidence, expected: Evidence) -> float | 
         for mine, right in zip(got.outcomes, expected.outcomes, strict=True)
         if name in right.outputs
     ]
-    if isinstance(how, Scale):
+    if isinstance(how, Scale) and any(mine is not None for mine, _ in pairs):
         values = sum(right.size for _, right in pairs)
         return sum(share_right(mine, right) * right.size for mine, right in pairs) / max(values, 1)
     if isinstance(how, AtMost):

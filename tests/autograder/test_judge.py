@@ -268,3 +268,11 @@ def test_the_challenge_keeps_its_labels_to_itself():
         for dtype in (np.int64, np.int32, np.uint8):
             assert labels.astype(dtype).tobytes() not in request
         assert not any(np.array_equal(value, labels) for value in contest.inputs.values())
+
+
+def test_where_nothing_was_handed_in_nothing_is_measured():
+    verdict = verdict_of(lambda x: (None, 7), SCORED)
+    share = verdict.criteria[1]
+    assert (share.points, share.measure, share.passed) == (0, None, False)
+    one_of_two = verdict_of(lambda x: knows(10)(x) if x[0] == 1 else 1 / 0, SCORED)
+    assert one_of_two.criteria[1].measure == 0.5  # the case that fell out counts

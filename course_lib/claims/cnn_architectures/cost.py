@@ -46,7 +46,7 @@ def measure_memory(seeds):
     sizes = []
     for seed in seeds:
         rng = random.Random(seed)
-        sizes.append((rng.randint(6, 10), rng.choice((12, 16, 20))))
+        sizes.append((rng.randint(12, 16), rng.choice((8, 12))))
     arms = {PREDICTED: [[] for _ in SITUATIONS]}
     for depth, maps in sizes:
         plan = forecast(stack(depth, maps), (1, SIDE, SIDE), BATCH)

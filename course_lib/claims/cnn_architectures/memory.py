@@ -25,7 +25,7 @@ SITUATIONS = (
     "evaluation, nothing recorded",
     "evaluation, the framework's way",
 )
-BATCH, SIDE = 48, 80
+BATCH, SIDE = 32, 80
 
 
 def stack(depth: int, maps: int) -> nn.Sequential:
