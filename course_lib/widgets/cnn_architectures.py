@@ -24,7 +24,7 @@ __all__ = ["HEADS", "Stack", "StackFigure", "planned"]
 
 HEADS = {"flat": "flattened", "average": "the mean of each map"}
 CLASSES, FIRST_MAPS, MOST_MAPS = 10, 8, 64
-MOST_PARAMETERS, MOST_PRODUCTS = 30_000, 1_000_000
+MOST_PARAMETERS, MOST_PRODUCTS = 40_000, 1_200_000
 SEEN, BAR = COLOURS[1], COLOURS[0]
 PICTURE = 300  # units of the drawing
 

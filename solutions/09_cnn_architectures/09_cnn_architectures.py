@@ -150,7 +150,7 @@ predict("textbook_recipe")
 # one pays for it.
 
 # %% role="demo"
-StackFigure(digits.test.images[3])
+StackFigure(digits.test.images[digits.test.labels == 5][0])
 
 # %% [markdown]
 # ## Derive: why a convolution is cheap, and what it sees

@@ -2,8 +2,9 @@
 
 The learner hands in a function that makes a net and its optimizer; the probe trains it, always on as many batches, so
 that what it costs follows from the net and not from the machine. The pictures are silhouettes of animals, turned,
-shifted and made noisy by the case's seed, and the classes are numbered anew: a net that comes trained is of no use.
-The labels of the pictures that it is judged by are withheld: they never travel to a learner's kernel.
+shifted and made noisy by the case's seed, and the classes are numbered anew, so that neither a table of known pictures
+nor a net that comes trained has the answers. The labels of the pictures that it is judged by are withheld: they never
+travel to a learner's kernel.
 """
 
 from __future__ import annotations
@@ -521,6 +522,7 @@ challenge = Exercise(
         Variant("contestant_with_a_schedule", contestant_with_a_schedule),
         Variant("contestant_by_momentum", contestant_by_momentum),
     ),
+    forbidden=("course_lib.datasets.load",),  # the set that the pictures are drawn from
     hints=(
         "Copy first: a conv net with batch norm that halves the picture twice, and one dense layer behind a pooling of "
         "each map. Then change one thing at a time.",
