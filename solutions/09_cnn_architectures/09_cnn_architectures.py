@@ -85,6 +85,13 @@ torch.set_num_threads(1)  # small nets run faster on one thread
 # The bill of a net has three lines: its **parameters** (the numbers that it learns), its **multiply-adds** (one product
 # and one sum each; what it computes for one picture), and its **memory**.
 #
+# And a recipe of training names: the **initialization**, how weights are drawn at first (He's gives each a variance of 2
+# over the number of its unit's inputs, Glorot's about half of that); the activation (ELU is a ReLU whose negative half
+# levels off smoothly at −1); **dropout**, by which random units are switched off while training; the **optimizer**, the
+# rule that moves the weights (plain steps with **momentum**, or **Adam**, which scales each weight's steps by itself); and
+# the **schedule**, by which the learning rate changes on the way. Lessons 2 to 8 take these one by one; here it is enough
+# to know them by name.
+#
 # Here is a convolution at work, with three kernels that somebody wrote by hand:
 
 # %% role="demo"
@@ -218,7 +225,8 @@ check("cnn_architectures.conv2d", conv2d)
 # met, summed over all windows in which it lay.
 #
 # Write `conv2d_backward(grad, x, weight, stride, padding)` (no dilation, no groups). `grad` is the loss's gradient at the
-# output, `(N, out, H', W')`. Return `dx`, `dweight` and `dbias`, each of the shape of what it belongs to. No autograd.
+# output, `(N, out, H', W')`. Return `dx`, `dweight` and `dbias`, each of the shape of what it belongs to. PyTorch's own
+# gradients are not allowed.
 
 
 # %% exercise="cnn_architectures.conv2d_backward" role="solution"
@@ -385,7 +393,7 @@ accounts.account(architectures.lenet5_modern(), (1, 28, 28))
 
 # %% [markdown]
 # And the first prediction: VGG19, the net of 2014 that many people still start from. On the "meta" device a net has
-# shapes and no weights, so that its half a gigabyte need not be made.
+# shapes and no weights, so that they need not be made.
 
 # %% role="demo"
 with torch.device("meta"):
@@ -584,7 +592,7 @@ trust.table(
 # %% [markdown]
 # ## In the frameworks
 #
-# The same net, and seven ways to get it wrong on the road from one framework to the other. The values are read from the
+# The same net, and the ways to get it wrong on the road from one framework to the other. The values are read from the
 # installed versions.
 
 # %% role="demo"
@@ -682,7 +690,8 @@ reveal("shuffled_pixels", names[worse["convolutions"], worse["dense layers"]])
 claims.evidence("C2")
 
 # %% [markdown]
-# The last case of the card is a signal, not a picture: a short wave at some place in noise. There the right layer is
+# Look at both sets: structure decides which layer *can* use it, not by how much. The last case of the card is a signal,
+# not a picture: a short wave at some place in noise. There the right layer is
 # `Conv1D`, a kernel that moves along one axis. The rule is about neighbours and places, not about pictures.
 #
 # ## Clinic
