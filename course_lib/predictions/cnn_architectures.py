@@ -59,7 +59,8 @@ PREDICTIONS = (
         lesson=LESSON,
         question=(
             "A textbook's recipe: He initialization, ELU, batch norm, dropout, Adam, no schedule. One entry of it is "
-            "changed, or all of it for a recipe of today. Which change lowers the test error on both data sets?"
+            "changed, or all of it for a recipe of today. Which change lowers the test error by a point or more on "
+            "both data sets?"
         ),
         choices=(
             Choice("none", "None: the recipe holds"),
@@ -67,8 +68,9 @@ PREDICTIONS = (
             Choice("current", "No single change, only the whole recipe of today"),
         ),
         because=(
-            "With a short budget of steps a rate that falls to zero at the end is worth more than the fine differences "
-            "between activations or initializations; the card shows every entry with its interval."
+            "Single entries are worth a fraction of a point here, and which ones depends on the data set: the card "
+            "shows each with its interval. What a whole recipe gains is the sum of several such changes that fit "
+            "together."
         ),
     ),
 )
