@@ -100,7 +100,7 @@ emoji = datasets.load("emoji8")
 picked = datasets.as_tensors(digits.test.images[:6])
 kernels = torch.tensor(
     [[[1.0, 1, 1]] * 3, [[-1.0, -1, -1], [0, 0, 0], [1, 1, 1]], [[-1.0, 0, 1]] * 3]
-)  # a mean, edges below, edges to the right
+)  # a mean, edges at the top of strokes, edges at their left
 maps = F.conv2d(picked, kernels[:, None], padding=1).relu()
 maps = maps / maps.amax((2, 3), keepdim=True)
 plots.grid(
@@ -108,14 +108,14 @@ plots.grid(
     [digits.classes[i] for i in digits.test.labels[:6]]
     + ["mean"]
     + [""] * 5
-    + ["below"]
+    + ["top"]
     + [""] * 5
-    + ["right"]
+    + ["left"]
     + [""] * 5,
     columns=6,
-    alt="Six digits; below them the maps of three kernels: blurred, the lower edges of strokes, their right-hand edges.",
+    alt="Six digits; below them the maps of three kernels: blurred, the upper edges of strokes, their left-hand edges.",
     caption="Six digits (top) and what three kernels of 3 × 3 make of them: a mean, a kernel for edges that are dark "
-    "above and bright below, and one for edges dark on the left and bright on the right, which is where strokes begin. "
+    "above and bright below, which is the top of a stroke, and one for edges dark on the left and bright on the right. "
     "A net learns its kernels instead; the first ones often look like these.",
 )
 
