@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .exercise import Close, SameShare
+from .exercise import AtMost, Close, SameShare, Scale
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "compare", "share_right"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first way in which two arrays differ. `kind` is missing, type, shape, dtype, finite, value or share."""
+    """The first way in which two arrays differ. `kind` is missing, type, shape, dtype, finite, value, share or
+    limit."""
 
     kind: str
     text: str
@@ -23,7 +24,7 @@ class Difference:
     expected: float | None = None
 
 
-def compare(got: np.ndarray | None, expected: np.ndarray, how: Close | SameShare) -> Difference | None:
+def compare(got: np.ndarray | None, expected: np.ndarray, how: Close | SameShare | Scale | AtMost) -> Difference | None:
     """The first difference between two plain arrays, or None where `how` calls them equal."""
     if got is None:
         return Difference("missing", "no result")
@@ -31,8 +32,14 @@ def compare(got: np.ndarray | None, expected: np.ndarray, how: Close | SameShare
         return Difference("type", f"expected {_kind(expected)}, got {_kind(got)}")
     if isinstance(how, SameShare):
         return _other_share(got, expected, how.alpha)
+    if isinstance(how, AtMost):
+        return _beyond(got, expected, how.limit)
     if got.shape != expected.shape:
         return Difference("shape", f"the shape is {got.shape}, expected {expected.shape}")
+    if isinstance(how, Scale):
+        share = share_right(got, expected)
+        text = f"{share:.1%} are right, {how.full:.0%} earn all points"
+        return None if share >= how.full else Difference("share", text, (), share, how.full)
     if expected.dtype.kind == "U":
         return _unequal(got, expected)
     if got.dtype != expected.dtype:
@@ -40,6 +47,13 @@ def compare(got: np.ndarray | None, expected: np.ndarray, how: Close | SameShare
     if expected.dtype.kind in "biu":
         return _unequal(got, expected)
     return _not_finite(got, expected) or _not_close(got, expected, how)
+
+
+def share_right(got: np.ndarray | None, expected: np.ndarray) -> float:
+    """The share of values that are equal; 0 where there are none, or as many as are expected are not there."""
+    if got is None or got.shape != expected.shape or got.dtype.kind not in "iu" or not expected.size:
+        return 0.0
+    return float((got == expected).mean())
 
 
 def _kind(array: np.ndarray) -> str:
@@ -88,6 +102,16 @@ def _other_share(got: np.ndarray, expected: np.ndarray, alpha: float) -> Differe
     return Difference(
         "share", f"the share is {mine:.3f}, expected about {theirs:.3f} (± {bound:.3f})", (), mine, theirs
     )
+
+
+def _beyond(got: np.ndarray, expected: np.ndarray, limit: float) -> Difference | None:
+    """The two lie on different sides of the limit; the reference keeps to it."""
+    if got.size != 1 or got.dtype.kind not in "iuf" or not np.isfinite(got).all():
+        return Difference("type", "one finite number is expected")
+    used, theirs = float(got.item()), float(expected.item())
+    if (used <= limit) == (theirs <= limit):
+        return None
+    return Difference("limit", f"{used:,.0f}, of at most {limit:,.0f}", (), used, limit)
 
 
 def _at(index: np.ndarray, got: np.ndarray, expected: np.ndarray, *, kind: str, share: float = 0.0) -> Difference:

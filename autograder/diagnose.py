@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .compare import Difference, compare
-from .exercise import Case, Close, Criterion, Exercise, Misconception
+from .compare import Difference, compare, share_right
+from .exercise import AtMost, Case, Close, Criterion, Exercise, Misconception, Scale
 from .probe import Evidence, Outcome, collect
 
-__all__ = ["Diagnosis", "blank", "diagnose", "first_differences", "trusted_evidence"]
+__all__ = ["Diagnosis", "blank", "diagnose", "first_differences", "measure", "trusted_evidence"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ def trusted_evidence(exercise: Exercise, candidate: Callable[..., Any], cases: S
 def first_differences(
     criteria: Sequence[Criterion], got: Evidence, expected: Evidence
 ) -> dict[str, tuple[int, Difference]]:
-    """For each criterion that fails: the number of the first case in which it does, and the difference there."""
+    """For each criterion that fails: the number of the first case in which it does, and the difference there.
+
+    A `Scale` looks at all cases together: one case in which fewer are right does not fail it.
+    """
     found: dict[str, tuple[int, Difference]] = {}
     for number, (mine, right) in enumerate(zip(got.outcomes, expected.outcomes, strict=True)):
         for criterion in criteria:
@@ -47,7 +50,36 @@ def first_differences(
             difference = compare(mine.outputs.get(criterion.name), right.outputs[criterion.name], criterion.compare)
             if difference:
                 found[criterion.name] = number, difference
+    for criterion in criteria:
+        how = criterion.compare
+        if (
+            criterion.name in found
+            and isinstance(how, Scale)
+            and (measure(criterion, got, expected) or 0.0) >= how.full
+        ):
+            del found[criterion.name]
     return found
+
+
+def measure(criterion: Criterion, got: Evidence, expected: Evidence) -> float | None:
+    """What a criterion measures: of a `Scale` the share of right values over all cases, of `AtMost` the largest one.
+
+    None for other criteria, and where there is nothing to measure. One case of several without values has none right.
+    """
+    name, how = criterion.name, criterion.compare
+    pairs = [
+        (mine.outputs.get(name), right.outputs[name])
+        for mine, right in zip(got.outcomes, expected.outcomes, strict=True)
+        if name in right.outputs
+    ]
+    if isinstance(how, Scale) and any(mine is not None for mine, _ in pairs):
+        values = sum(right.size for _, right in pairs)
+        return sum(share_right(mine, right) * right.size for mine, right in pairs) / max(values, 1)
+    if isinstance(how, AtMost):
+        used = [mine for mine, _ in pairs if mine is not None and mine.size == 1 and mine.dtype.kind in "iuf"]
+        numbers = [float(mine.item()) for mine in used]
+        return max(numbers) if numbers and np.isfinite(numbers).all() else None
+    return None
 
 
 def diagnose(exercise: Exercise, cases: Sequence[Case], got: Evidence, expected: Evidence) -> Diagnosis | None:
@@ -170,9 +202,15 @@ def _same_outcome(criteria: Sequence[Criterion], got: Outcome, other: Outcome) -
         )
     return all(
         (c.name in got.outputs) == (c.name in other.outputs)
-        and (c.name not in other.outputs or compare(got.outputs[c.name], other.outputs[c.name], c.compare) is None)
+        and (c.name not in other.outputs or _as_one(got.outputs[c.name], other.outputs[c.name], c))
         for c in criteria
     )
+
+
+def _as_one(got: np.ndarray, other: np.ndarray, criterion: Criterion) -> bool:
+    """Whether two outputs come from one mistake. Of a `Scale` all values must agree: to be as bad is not enough."""
+    how = Close() if isinstance(criterion.compare, Scale) else criterion.compare
+    return compare(got, other, how) is None
 
 
 def _named(

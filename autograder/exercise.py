@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "AtMost",
     "Case",
     "Close",
     "CourseError",
@@ -18,6 +19,7 @@ __all__ = [
     "Explanation",
     "Misconception",
     "SameShare",
+    "Scale",
     "Variant",
 ]
 
@@ -30,11 +32,14 @@ class CourseError(Exception):
 class Case:
     """One set of inputs for the learner's object.
 
-    `inputs` holds numpy arrays, numbers, booleans and text only: nothing else crosses into a kernel.
+    `inputs` holds numpy arrays, numbers, booleans and text only: nothing else crosses into a kernel. `withheld` holds
+    what a criterion of that name is compared with in place of the reference's output, such as the labels of hidden
+    images; it stays with the judge and never travels.
     """
 
     name: str
     inputs: Mapping[str, Any]
+    withheld: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         return self.inputs[key]
@@ -65,6 +70,28 @@ class SameShare:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The share of values that are right, over all cases together: nothing up to `low`, all points from `full` on, and
+    in between as much of them as of the way from one to the other. What earns no point is no less measured: reports
+    rank by it.
+    """
+
+    low: float
+    full: float
+
+    def credit(self, share: float) -> float:
+        """The part of the points, 0 to 1, that a share of right values earns."""
+        return min(max((share - self.low) / (self.full - self.low), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A number that may not exceed `limit`, whatever the reference's is: a budget. What was used is told."""
+
+    limit: float
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One named output of the probe, and the points it earns.
 
@@ -74,7 +101,7 @@ class Criterion:
 
     name: str
     points: float
-    compare: Close | SameShare = Close()
+    compare: Close | SameShare | Scale | AtMost = Close()
     requires: tuple[str, ...] = ()
 
 

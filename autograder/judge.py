@@ -15,8 +15,8 @@ import numpy as np
 
 from course_lib.provenance import parts_of
 
-from .diagnose import Diagnosis, blank, diagnose, first_differences, trusted_evidence
-from .exercise import Case, CourseError, Criterion, Exercise
+from .diagnose import Diagnosis, blank, diagnose, first_differences, measure, trusted_evidence
+from .exercise import AtMost, Case, CourseError, Criterion, Exercise, Scale
 from .probe import Evidence, Request, WireError, collect, decode, encode_request, request_id
 
 __all__ = [
@@ -38,13 +38,17 @@ VISIBLE_SEEDS = (1, 2)  # grading a class draws others, so that it is no use to 
 
 @dataclass(frozen=True)
 class CriterionVerdict:
-    """How one criterion came out; `seen` is the first difference, empty where it passed."""
+    """How one criterion came out; `seen` is the first difference, or what was measured; else empty where it passed.
+
+    `measure` is the share or the number that a `Scale` or `AtMost` looks at.
+    """
 
     name: str
     points: float
     max_points: float
     passed: bool
     seen: str = ""
+    measure: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Verdict:
         for number, criterion in enumerate(self.criteria):
             worth = round(left if number == last else criterion.max_points * factor, DIGITS)
             left -= worth
-            criteria.append(replace(criterion, points=worth if criterion.points else 0.0, max_points=worth))
+            earned = criterion.points / criterion.max_points if criterion.max_points else 0.0  # a share, of a `Scale`
+            criteria.append(replace(criterion, points=round(worth * earned, DIGITS), max_points=worth))
         return replace(self, criteria=tuple(criteria))
 
     def as_data(self) -> dict[str, Any]:
@@ -121,7 +126,8 @@ def judge(exercise: Exercise, seeds: Sequence[int], evidence: Evidence) -> Verdi
         if not evidence.forbidden
         else {c.name for c in exercise.criteria}
     )
-    verdicts = tuple(_verdict(criterion, failed, wrong, cases) for criterion in exercise.criteria)
+    measures = {} if evidence.forbidden else {c.name: measure(c, evidence, expected) for c in exercise.criteria}
+    verdicts = tuple(_verdict(c, failed, wrong, cases, measures.get(c.name)) for c in exercise.criteria)
     return Verdict(exercise.id, verdicts, diagnose(exercise, cases, evidence, expected), len(cases))
 
 
@@ -191,6 +197,9 @@ def cases_of(exercise: Exercise, seeds: tuple[int, ...]) -> tuple[Case, ...]:
 @lru_cache(maxsize=64)
 def _expected(exercise: Exercise, seeds: tuple[int, ...]) -> Evidence:
     expected = trusted_evidence(exercise, exercise.reference, cases_of(exercise, seeds))
+    outcomes = zip(cases_of(exercise, seeds), expected.outcomes, strict=True)
+    outcomes = tuple(replace(o, outputs={**o.outputs, **case.withheld}) for case, o in outcomes)
+    expected = replace(expected, outcomes=outcomes)
     for case, outcome in zip(cases_of(exercise, seeds), expected.outcomes, strict=True):
         if outcome.failure:
             raise CourseError(f"{exercise.id}: the reference fails in the case “{case.name}”: {outcome.failure}")
@@ -200,15 +209,29 @@ def _expected(exercise: Exercise, seeds: tuple[int, ...]) -> Evidence:
     return expected
 
 
-def _verdict(criterion: Criterion, failed: set[str], wrong: dict[str, Any], cases: Sequence[Case]) -> CriterionVerdict:
+def _verdict(
+    criterion: Criterion,
+    failed: set[str],
+    wrong: dict[str, Any],
+    cases: Sequence[Case],
+    measured: float | None,
+) -> CriterionVerdict:
+    how = criterion.compare
     passed = criterion.name not in failed
     seen = ""
-    if criterion.name in wrong:
+    if isinstance(how, Scale) and measured is not None:
+        seen = f"{measured:.1%} right, of {how.full:.0%} that earn all points"
+    elif isinstance(how, AtMost) and measured is not None:
+        seen = f"{measured:,.0f}, of at most {how.limit:,.0f}"
+    elif criterion.name in wrong:
         number, difference = wrong[criterion.name]
         seen = f"{difference.text}, in the case “{cases[number].name}”"
-    elif passed and failed.intersection(criterion.requires):
-        seen = "counts once " + " and ".join(f"“{name}”" for name in criterion.requires) + " passes"
-    earned = passed and not failed.intersection(criterion.requires)
-    return CriterionVerdict(
-        criterion.name, float(criterion.points) if earned else 0.0, float(criterion.points), passed, seen
-    )
+    waits = bool(failed.intersection(criterion.requires))
+    if waits and (passed or measured is not None):
+        missing = [name for name in criterion.requires if name in failed]
+        told = "counts once " + " and ".join(f"“{name}”" for name in missing) + " passes"
+        seen = f"{seen}; {told}" if seen else told
+    points = float(criterion.points) if passed else 0.0
+    if isinstance(how, Scale) and measured is not None:
+        points = round(float(criterion.points) * how.credit(measured), 2)
+    return CriterionVerdict(criterion.name, 0.0 if waits else points, float(criterion.points), passed, seen, measured)

@@ -12,11 +12,29 @@ from difflib import get_close_matches
 
 from ..exercise import CourseError, Exercise, Explanation
 from ..plugins import plugins, title
-from . import activations, batch_norm, dropout, initialization, optimizers, regularization, vanishing_gradients
+from . import (
+    activations,
+    batch_norm,
+    cnn_architectures,
+    dropout,
+    initialization,
+    optimizers,
+    regularization,
+    vanishing_gradients,
+)
 
 __all__ = ["EXERCISES", "get", "of_lesson"]
 
-LESSONS = (vanishing_gradients, initialization, activations, batch_norm, optimizers, regularization, dropout)
+LESSONS = (
+    vanishing_gradients,
+    initialization,
+    activations,
+    batch_norm,
+    optimizers,
+    regularization,
+    dropout,
+    cnn_architectures,
+)
 
 Record = Exercise | Explanation
 

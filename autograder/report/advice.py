@@ -51,7 +51,14 @@ def parts(outcome: Outcome) -> tuple[Part, ...]:
     found = (outcome.verdict or {}).get("criteria")
     try:
         return tuple(
-            Part(str(one["name"]), float(one["points"]), float(one["max_points"]), bool(one["passed"])) for one in found
+            Part(
+                str(one["name"]),
+                float(one["points"]),
+                float(one["max_points"]),
+                bool(one["passed"]),
+                None if one.get("measure") is None else float(one["measure"]),
+            )
+            for one in found
         )
     except (KeyError, TypeError, ValueError):
         return ()

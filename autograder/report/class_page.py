@@ -9,9 +9,10 @@ from statistics import mean, median
 from urllib.parse import quote
 
 from . import figures
+from .leaderboard import leaderboard
 from .measures import EASY, ENOUGH, HARD, ItemSummary, Mistake, mistakes, summaries, unnamed
 from .page import by, cut, facts, page, paragraph, section, table
-from .results import STATES, ClassResults, ExerciseResult, StudentResult
+from .results import STATES, ClassResults, ExerciseResult, Item, StudentResult
 
 __all__ = ["class_report"]
 
@@ -32,6 +33,8 @@ def class_report(results: ClassResults, *, day: str = "", pages: Mapping[str, st
             ("misconceptions", "What was misunderstood", _misconceptions(results)),
             ("failures", "Failures", _failures(results)),
         ]
+        ranked = "".join(_leaderboard(results, item) for item in results.items if item.ranked_by)
+        parts += [("leaderboard", "Leaderboard", ranked)] if ranked else []
     parts += [("aside", "Set aside", _set_aside(results)), ("changed", "Put right in the files", _changed(results))]
     if results.students:
         parts.append(("students", "Students", _students(results, pages or {})))
@@ -236,6 +239,28 @@ def _code(mistake: Mistake) -> str:
     if len(lines) > FEW_LINES:
         return f"<details><summary>{whose}, {len(lines)} lines</summary>{block}</details>"
     return f'<p class="soft">{whose}:</p>{block}'
+
+
+# ---------------------------------------------------------------- leaderboard
+
+
+def _leaderboard(results: ClassResults, item: Item) -> str:
+    places = leaderboard(results, item)
+    if not places:
+        return paragraph(f"{item.title}: nobody is on the board yet.")
+    rows = [
+        f'<tr><td class="n">{place.rank}</td><th scope="row">{_who(place.student)}</th>'
+        f'<td class="n">{place.share:.1%}</td>'
+        + "".join(f'<td class="n">{"–" if used is None else format(used, ",.0f")}</td>' for used in place.used)
+        + f'<td class="n">{place.points:g}</td></tr>'
+        for place in places
+    ]
+    caption = (
+        f"{item.title}: the learners who kept to the rules, by {item.ranked_by}; equal shares share a place. Each was "
+        "tried on other cases of the same kind, so places whose shares are close may be chance."
+    )
+    head = [("Place", "n"), ("Student", ""), (item.ranked_by, "n"), *((name, "n") for name in item.budgets)]
+    return table(caption, [*head, ("Points", "n")], rows, f"Leaderboard of {item.title}")
 
 
 # ---------------------------------------------------------------- submissions

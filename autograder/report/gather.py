@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autograder.exercise import Exercise, Explanation
+from autograder.exercise import AtMost, Exercise, Explanation, Scale
 
 from . import snapshot
 from .advice import BLANK, advice, parts
@@ -57,8 +57,11 @@ def _results(lesson: str, course: Path, rows: Iterable[Any]) -> ClassResults:
 
 
 def _item(exercise: str, possible: float, record: Exercise | Explanation | None) -> Item:
-    hints = record.hints if isinstance(record, Exercise) else ()
-    return Item(exercise, record.title if record else exercise, possible, hints)
+    if not isinstance(record, Exercise):
+        return Item(exercise, record.title if record else exercise, possible)
+    ranked_by = next((c.name for c in record.criteria if isinstance(c.compare, Scale)), "")
+    budgets = tuple(c.name for c in record.criteria if isinstance(c.compare, AtMost))
+    return Item(exercise, record.title, possible, record.hints, ranked_by, budgets)
 
 
 def _student(

@@ -12,6 +12,7 @@ from autograder.exercise import CourseError
 from .anonymous import anonymous
 from .class_page import class_report
 from .gather import read_results
+from .leaderboard import leaderboard
 from .results import ClassResults
 from .student_page import student_report
 from .write import write_whole
@@ -52,18 +53,32 @@ def write_student_pages(
 ) -> dict[str, Path]:
     """Write each student's page to reports/students/<student>/<lesson>.html; returns the paths by student.
 
-    `with_median` tells each the class's median share, in a class that is large enough to hide the others in it. Raises
-    CourseError where an id can't be a folder's name.
+    `with_median` tells each the class's median share, in a class that is large enough to hide the others in it; so is
+    each one's place on a leaderboard, where enough are on it. Raises CourseError where an id can't be a folder's name.
     """
     results = read_results(lesson, course_dir) if results is None else results
     folder = Path(course_dir) / "reports" / "students"
     shares = [student.share for student in results.graded]
     middle = median(shares) if with_median and len(shares) >= CROWD else None
+    boards = {item.exercise: leaderboard(results, item) for item in results.items if item.ranked_by}
     pages = {}
     for student in results:
         id = student.student
         if id in ("", ".", "..") or set(id) & set("/\\\0"):
             raise CourseError(f"{id!r} can't be the name of a folder: give this student another id in the gradebook")
-        html = student_report(results.lesson, student, results.items, day=date.today().isoformat(), median_share=middle)
+        places = {
+            exercise: (place.rank, len(board))
+            for exercise, board in boards.items()
+            for place in board
+            if place.student is student and len(board) >= CROWD
+        }
+        html = student_report(
+            results.lesson,
+            student,
+            results.items,
+            day=date.today().isoformat(),
+            median_share=middle,
+            places=places,
+        )
         pages[id] = write_whole(folder / id / f"{lesson}.html", html)
     return pages

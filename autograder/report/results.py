@@ -19,16 +19,22 @@ class Item:
     title: str
     max_score: float
     hints: tuple[str, ...] = ()
+    ranked_by: str = ""  # the criterion whose share of right values makes a leaderboard of the exercise
+    budgets: tuple[str, ...] = ()  # the criteria that count what was used
 
 
 @dataclass(frozen=True)
 class Part:
-    """One criterion of an exercise, without anything of the cases it was tried on."""
+    """One criterion of an exercise, without anything of the cases it was tried on.
+
+    measure   the share of right values, or the number used of a budget; None for other criteria
+    """
 
     name: str
     points: float
     max_points: float
     passed: bool
+    measure: float | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ def load(lesson: str, course: Path) -> ClassResults | None:
         places = {name: Path(kept["stamp"][name]) for name in ("database", "autograded", "submitted")}
         if kept["stamp"] != stamp(lesson, course, **places) or kept["lesson"] != lesson:
             return None
-        items = tuple(Item(**item | {"hints": tuple(item["hints"])}) for item in kept["items"])
+        items = tuple(
+            Item(**item | {"hints": tuple(item["hints"]), "budgets": tuple(item["budgets"])}) for item in kept["items"]
+        )
         return ClassResults(lesson, items, tuple(map(_student, kept["students"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

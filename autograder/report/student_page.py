@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 from .page import by, cut, facts, page, paragraph
@@ -20,9 +21,19 @@ SAID = {
 
 
 def student_report(
-    lesson: str, student: StudentResult, items: tuple[Item, ...], *, day: str = "", median_share: float | None = None
+    lesson: str,
+    student: StudentResult,
+    items: tuple[Item, ...],
+    *,
+    day: str = "",
+    median_share: float | None = None,
+    places: Mapping[str, tuple[int, int]] | None = None,
 ) -> str:
-    """The learner's page as HTML. `median_share`, of the class's points, is all that it may say about others."""
+    """The learner's page as HTML.
+
+    `median_share`, of the class's points, and `places` are all that it may say about others: the learner's place on an
+    exercise's leaderboard, and how many are on it.
+    """
     name = student.name or student.student
     title = f"{lesson}: {name}"
     known = {item.exercise: item for item in items}
@@ -30,7 +41,7 @@ def student_report(
     body = [head + _facts(student, median_share) + _bar(student, median_share) + "</header><main>", _file(student)]
     for number, one in enumerate(student.exercises, 1):
         item = known.get(one.exercise) or Item(one.exercise, one.exercise, one.max_score)
-        body.append(_exercise(number, one, item))
+        body.append(_exercise(number, one, item, (places or {}).get(one.exercise)))
     if not student.exercises:
         body.append(paragraph("Nothing of this lesson is graded yet."))
     return page(title, [*body, "</main>"])
@@ -89,15 +100,17 @@ def _file(student: StudentResult) -> str:
     return '<div class="note"><ul class="told">' + "".join(f"<li>{by(cut(text))}</li>" for text in said) + "</ul></div>"
 
 
-def _exercise(number: int, one: ExerciseResult, item: Item) -> str:
+def _exercise(number: int, one: ExerciseResult, item: Item, place: tuple[int, int] | None = None) -> str:
     kind = one.status.replace(" ", "-")
     sign = STATES.get(one.status, "?")
     waits = one.status == "by hand"
     points = f"{one.max_score:g} points" if waits else f"{one.score:g} of {one.max_score:g} points"
     missing = one.score < one.max_score
     body = []
-    if any(part.passed for part in one.parts) and missing:
-        body.append(_parts(one))
+    if (any(part.passed for part in one.parts) and missing) or (item.ranked_by and one.parts):
+        body.append(_parts(one, item))
+    if place:
+        body.append(paragraph(f"Place {place[0]} of {place[1]} on the class's leaderboard."))
     if waits:
         body.append(paragraph("A person reads this answer; its points are not in yet."))
     if missing and one.advice:
@@ -116,12 +129,19 @@ def _exercise(number: int, one: ExerciseResult, item: Item) -> str:
     )
 
 
-def _parts(one: ExerciseResult) -> str:
+def _parts(one: ExerciseResult, item: Item) -> str:
     rows = (
-        f'<li><span aria-hidden="true">{"✓" if part.passed else "✗"}</span> {escape(part.name)}: {_said(part)}</li>'
+        f'<li><span aria-hidden="true">{"✓" if part.passed else "✗"}</span> {escape(part.name)}'
+        f"{_measured(part, item)}: {_said(part)}</li>"
         for part in one.parts
     )
     return f'<ul class="plain">{"".join(rows)}</ul>'
+
+
+def _measured(part: Part, item: Item) -> str:
+    if part.measure is None:
+        return ""
+    return f", {part.measure:.1%}" if part.name == item.ranked_by else f", {part.measure:,.0f}"
 
 
 def _said(part: Part) -> str:

@@ -3,6 +3,7 @@
 from course_lib.claims import (
     activations,
     batch_norm,
+    cnn_architectures,
     dropout,
     initialization,
     optimizers,
@@ -14,7 +15,16 @@ from course_lib.claims.claim import Claim
 __all__ = ["CLAIMS"]
 
 CLAIMS: dict[str, Claim] = {}
-for module in (vanishing_gradients, initialization, activations, batch_norm, optimizers, regularization, dropout):
+for module in (
+    vanishing_gradients,
+    initialization,
+    activations,
+    batch_norm,
+    optimizers,
+    regularization,
+    dropout,
+    cnn_architectures,
+):
     for claim in module.CLAIMS:
         if claim.id in CLAIMS:
             raise ValueError(f"two experiments for claim {claim.id}")

@@ -19,6 +19,7 @@ from course_lib.predictions import (
     activations,
     batch_norm,
     cards,
+    cnn_architectures,
     dropout,
     initialization,
     optimizers,
@@ -61,6 +62,7 @@ PREDICTIONS = register(
     optimizers.PREDICTIONS,
     regularization.PREDICTIONS,
     dropout.PREDICTIONS,
+    cnn_architectures.PREDICTIONS,
 )
 
 

@@ -3,6 +3,7 @@
 from course_lib.widgets import (
     activations,
     batch_norm,
+    cnn_architectures,
     dropout,
     initialization,
     interactive,
@@ -15,6 +16,7 @@ from course_lib.widgets import (
 __all__ = [
     "activations",
     "batch_norm",
+    "cnn_architectures",
     "dropout",
     "initialization",
     "interactive",

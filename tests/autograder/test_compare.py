@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from autograder.compare import compare
-from autograder.exercise import Close, SameShare
+from autograder.compare import compare, share_right
+from autograder.exercise import AtMost, Close, SameShare, Scale
 
 F = np.float32
 
@@ -186,3 +186,40 @@ def test_the_scale_of_a_sum_can_be_named_where_its_terms_cancel():
     assert kind(got, expected, Close(4)) == "value"
     assert kind(got, expected, Close(4, scale=1e4)) is None
     assert kind(10_000 * got, expected, Close(4, scale=1e4)) == "value"
+
+
+# ---------------------------------------------------------------- a share on a scale, a number within a limit
+
+
+@pytest.mark.parametrize(
+    ("right", "first"),
+    [(10, None), (8, None), (7, "share"), (0, "share")],
+)
+def test_a_scale_passes_from_its_full_mark_on(right, first):
+    got = np.array([1] * right + [0] * (10 - right))
+    assert kind(got, np.ones(10, np.int64), Scale(low=0.5, full=0.8)) == first
+
+
+@pytest.mark.parametrize(("share", "credit"), [(0.0, 0.0), (0.5, 0.0), (0.65, 0.5), (0.8, 1.0), (1.0, 1.0)])
+def test_the_credit_of_a_scale_grows_from_its_low_mark_to_its_full_one(share, credit):
+    assert Scale(low=0.5, full=0.8).credit(share) == pytest.approx(credit)
+
+
+@pytest.mark.parametrize("got", [None, np.ones(9, np.int64), np.ones(10, F), np.full(10, True), np.array("1" * 10)])
+def test_what_are_no_answers_or_another_number_of_them_has_none_right(got):
+    assert share_right(got, np.ones(10, np.int64)) == 0.0
+    assert kind(got, np.ones(10, np.int64), Scale(low=0.0, full=0.1))
+
+
+@pytest.mark.parametrize(
+    ("used", "first"), [(99, None), (100, None), (100.5, "limit"), (np.nan, "type"), (np.inf, "type")]
+)
+def test_a_budget_is_kept_up_to_its_limit(used, first):
+    assert kind(np.array(used), np.array(3), AtMost(100)) == first
+
+
+def test_two_that_exceed_a_budget_make_the_same_mistake():
+    """So that one wrong answer of the catalogue stands for every size of it."""
+    assert kind(np.array(500), np.array(200), AtMost(100)) is None
+    assert kind(np.array([1, 2]), np.array(3), AtMost(100)) == "type"
+    assert "500, of at most 100" in compare(np.array(500), np.array(3), AtMost(100)).text

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autograder.exercise import Case, CourseError, Criterion, Exercise
+from autograder.exercise import AtMost, Case, CourseError, Criterion, Exercise, Misconception, Scale
 from autograder.exercises import EXERCISES
-from autograder.judge import cases_of, judge, try_out
-from autograder.probe import Evidence, collect
+from autograder.judge import cases_of, judge, request_for, try_out
+from autograder.probe import Evidence, collect, decode_request
 
 
 def cases(seed):
@@ -174,7 +174,7 @@ def test_a_criterion_that_no_case_gives_stops_the_grading():
 def test_a_verdict_is_json_data():
     data = json.loads(json.dumps(verdict_of(lambda x, training: 3 * x).as_data()))
     assert (data["exercise"], data["score"], data["max_score"]) == ("test.phases", 0, 3)
-    assert data["criteria"][0].keys() == {"name", "points", "max_points", "passed", "seen"}
+    assert data["criteria"][0].keys() == {"name", "points", "max_points", "passed", "seen", "measure"}
     assert data["diagnosis"].keys() >= {"misconception", "message", "next_step"}
     assert json.loads(json.dumps(verdict_of(doubled_in_training).as_data()))["diagnosis"] is None
 
@@ -189,3 +189,90 @@ def test_a_record_of_the_course_is_judged():
     assert try_out(exercise, exercise.variants[0].right, (5,)).passed
     unscaled = next(m for m in exercise.misconceptions if m.id == "unscaled")
     assert try_out(exercise, unscaled.wrong, (5,)).diagnosis.misconception == "unscaled"
+
+
+# ---------------------------------------------------------------- shares, budgets, and labels that stay here
+
+LABELS = {1: np.array([3, 1, 4, 1, 5]), 2: np.array([9, 2, 6, 5, 3])}
+
+
+def hidden_cases(seed):
+    yield Case("hidden", {"x": np.arange(5.0) + seed}, withheld={"right": LABELS[seed]})
+
+
+def predictions_and_cost(candidate, case):
+    predicted, cost = candidate(case["x"])
+    return {"right": np.asarray(predicted), "cost": cost}
+
+
+def knows(right_of_ten, cost=7):
+    """Answers of which so many are right, over both seeds."""
+
+    def answer(x):
+        first = x[0] == 1
+        right = min(right_of_ten, 5) if first else max(right_of_ten - 5, 0)
+        labels = LABELS[1 if first else 2].copy()
+        labels[right:] += 1
+        return labels, cost
+
+    return answer
+
+
+SCORED = replace(
+    EXERCISE,
+    cases=hidden_cases,
+    probe=predictions_and_cost,
+    reference=knows(0),  # it need not know the answers: they are withheld
+    criteria=(Criterion("cost", 0, AtMost(10)), Criterion("right", 4, Scale(0.2, 0.7), requires=("cost",))),
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "earned", "passed"), [(0, 0, False), (2, 0, False), (4, 1.6, False), (7, 4, True), (10, 4, True)]
+)
+def test_a_scale_gives_points_by_the_share_over_all_cases(right, earned, passed):
+    verdict = verdict_of(knows(right), SCORED)
+    assert (verdict.score, verdict.passed) == (earned, passed)
+    cost, share = verdict.criteria
+    assert (cost.measure, share.measure) == (7, right / 10)
+    assert f"{right / 10:.1%} right" in share.seen and "7, of at most 10" in cost.seen
+
+
+def test_what_a_scale_requires_comes_first_and_its_measure_is_told_all_the_same():
+    verdict = verdict_of(knows(10, cost=11), SCORED)
+    assert verdict.score == 0 and not verdict.passed
+    assert verdict.criteria[1].measure == 1.0
+    assert "counts once “cost” passes" in verdict.criteria[1].seen
+
+
+def test_withheld_labels_replace_the_references_answers_and_never_travel():
+    assert decode_request(request_for(SCORED, (1, 2))).cases[0].withheld == {}
+    for seed, labels in LABELS.items():
+        assert labels.tobytes() not in request_for(SCORED, (seed,))
+
+
+def test_to_be_as_bad_as_a_misconception_is_not_to_have_it():
+    catalogued = replace(SCORED, misconceptions=(Misconception("four", knows(4), "…four…", "More."),))
+    assert verdict_of(knows(4), catalogued).diagnosis.misconception == "four"
+    assert verdict_of(knows(3), catalogued).diagnosis.misconception is None
+    too_dear = replace(SCORED, misconceptions=(Misconception("dear", knows(10, cost=12), "Too dear.", "Less."),))
+    assert verdict_of(knows(10, cost=99), too_dear).diagnosis.misconception == "dear"
+
+
+def test_the_challenge_keeps_its_labels_to_itself():
+    record = EXERCISES["cnn_architectures.challenge"]
+    for seed in (1, 99):
+        (contest,) = (case for case in cases_of(record, (seed,)) if case.withheld)
+        labels = contest.withheld["right on hidden pictures"]
+        request = request_for(record, (seed,))
+        for dtype in (np.int64, np.int32, np.uint8):
+            assert labels.astype(dtype).tobytes() not in request
+        assert not any(np.array_equal(value, labels) for value in contest.inputs.values())
+
+
+def test_where_nothing_was_handed_in_nothing_is_measured():
+    verdict = verdict_of(lambda x: (None, 7), SCORED)
+    share = verdict.criteria[1]
+    assert (share.points, share.measure, share.passed) == (0, None, False)
+    one_of_two = verdict_of(lambda x: knows(10)(x) if x[0] == 1 else 1 / 0, SCORED)
+    assert one_of_two.criteria[1].measure == 0.5  # the case that fell out counts

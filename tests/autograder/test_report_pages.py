@@ -36,6 +36,7 @@ from autograder.report import (
     write_report,
     write_student_pages,
 )
+from autograder.report.leaderboard import leaderboard
 
 BLANK_CLASS = a_class(
     student(f"s{i}", answer(INVERTED, 0, 3, "blank", "Not answered yet."), answer(CLASSIC, 0, 2, "blank"))
@@ -415,3 +416,57 @@ def test_half_a_surrogate_in_a_message_does_not_stop_the_page(tmp_path):
 
 def test_the_public_names_are_those_listed():
     assert all(hasattr(report, name) for name in report.__all__)
+
+
+# ---------------------------------------------------------------- leaderboards
+
+BOARD = Item("cnn.challenge", "The challenge", 4, ranked_by="right", budgets=("parameters",))
+
+
+def contestant(name, share, parameters=100, points=4.0, **more):
+    parts = (Part("parameters", 0, 0, True, parameters), Part("right", points, 4, share > 0.5, share))
+    return student(name, answer(BOARD.exercise, points, 4, "partial", parts=parts), **more)
+
+
+ENTERED = a_class(
+    (
+        contestant("ann", 0.71, 19_000, first_name="Ann"),
+        contestant("bob", 0.82, 5_000),
+        contestant("cid", 0.71, 12_000),
+        contestant("dan", 0.95, 90_000, points=0.0),  # over the budget
+        contestant("eve", 0.40, points=1.0),
+        student("fay", answer(BOARD.exercise, 0, 4, "blank")),
+        contestant("gus", 0.55, points=2.0),
+    ),
+    items=(BOARD,),
+)
+
+
+def test_the_leaderboard_ranks_those_who_kept_to_the_rules():
+    places = leaderboard(ENTERED, BOARD)
+    assert [(place.rank, place.student.student, place.used) for place in places] == [
+        (1, "bob", (5_000,)),
+        (2, "cid", (12_000,)),
+        (2, "ann", (19_000,)),
+        (4, "gus", (100,)),
+        (5, "eve", (100,)),
+    ]
+
+
+def test_the_class_page_shows_the_leaderboard_and_without_names_no_name():
+    shown = class_report(ENTERED)
+    board = shown[shown.index("Leaderboard of The challenge") :]
+    assert board.index("82.0%") < board.index("71.0%") < board.index("55.0%")
+    assert "19,000" in board and "Ann" in board
+    nameless = class_report(anonymous(ENTERED))
+    assert "82.0%" in nameless and "Ann" not in nameless and "bob" not in nameless
+    assert "Leaderboard" not in class_report(CLASS)
+
+
+def test_a_students_page_tells_the_own_place_where_enough_are_on_the_board(tmp_path):
+    pages = write_student_pages("09_cnn", tmp_path, results=replace(ENTERED, lesson="09_cnn"))
+    assert "Place 2 of 5 on the class&#x27;s leaderboard" in pages["ann"].read_text().replace("'", "&#x27;")
+    assert "71.0%" in pages["ann"].read_text()
+    assert "leaderboard" not in pages["dan"].read_text() and "leaderboard" not in pages["fay"].read_text()
+    few = replace(ENTERED, lesson="09_cnn", students=ENTERED.students[:3])
+    assert "leaderboard" not in write_student_pages("09_cnn", tmp_path, results=few)["ann"].read_text()
