@@ -93,6 +93,12 @@ def test_the_share_of_a_partly_right_answer_stays() -> None:
     assert [one.max_points for one in weighted.criteria] == [6.6667, 3.3333]
 
 
+def test_a_share_on_a_scale_stays_a_share() -> None:
+    verdict = try_out(three(2, 1), tiny.RECORDS["tiny.double"].reference, (1,))
+    verdict = replace(verdict, criteria=(replace(verdict.criteria[0], points=0.5), *verdict.criteria[1:]))
+    assert verdict.weighted(6).score == 3.0  # a quarter of 4, and 2
+
+
 def test_a_criterion_of_no_points_gets_none() -> None:
     verdict = try_out(three(2, 0), tiny.RECORDS["tiny.double"].reference, (1,)).weighted(5)
     assert [(one.points, one.max_points) for one in verdict.criteria] == [(5, 5), (0, 0)]
