@@ -1,6 +1,7 @@
 """The project's own files agree with one another."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "binder"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -22,3 +24,11 @@ def test_the_lock_pins_every_requirement_within_its_range():
 
 def test_the_lock_names_no_host_and_no_path():
     assert not re.search(r"://|@|/", (ROOT / "requirements.lock").read_text().partition("\n")[2])
+
+
+def test_binder_installs_what_learners_need_at_the_locks_versions():
+    import pins
+
+    assert (ROOT / "binder" / "requirements.txt").read_text("utf-8") == pins.pins(), "run `python binder/pins.py`"
+    assert {"torch", "keras", "tensorflow-cpu", "jupyterlab"} <= set(re.findall(r"^(.+)==", pins.pins(), re.MULTILINE))
+    assert not re.search(r"^(nbgrader|distributed|pytest|sphinx|playwright|nvidia.*)==", pins.pins(), re.MULTILINE)
