@@ -31,7 +31,8 @@ __all__ = ["build", "main"]
 def build(out: Path, *, execute: bool = True, root: Path = ROOT) -> Path:
     """The folder of the finished site, `out/site`. Raises BookError where a cell, a page or a link fails."""
     sources, site = out / "sources", out / "site"
-    shutil.rmtree(sources, ignore_errors=True)
+    for old in (sources, site, out / "doctrees"):  # else pages stay that no source has any more
+        shutil.rmtree(old, ignore_errors=True)
     sources.mkdir(parents=True)
     write(root, sources)
     cache = out / "cache" / _digest(root)

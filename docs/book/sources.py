@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import shutil
@@ -30,7 +31,7 @@ def write(root: Path, folder: Path) -> None:
     by_lesson = {name: [evidence(row.id) for row in rows] for name, rows in groupby(LEDGER, key=lambda row: row.lesson)}
     guides = [name for name in GUIDES if (root / "docs" / f"{name}.md").is_file()]
     pages = {
-        "index.md": index(known, by_lesson, guides),
+        "index.md": index(the_map(root) or own_map(known, by_lesson), known, guides),
         "evidence/index.md": evidence_table((root / "docs" / "evidence.md").read_text("utf-8"), list(by_lesson)),
         "traps.md": (root / "docs" / "traps.md").read_text("utf-8"),
         "api/index.md": api_index(),
@@ -62,20 +63,33 @@ def _lesson(root: Path, folder: Path, name: str) -> Facts:
     return facts(notebook)
 
 
-def index(known: dict[str, Facts], by_lesson: dict[str, list[Evidence]], guides: list[str]) -> str:
+def index(table: str, known: dict[str, Facts], guides: list[str]) -> str:
     """The front page: what the book is, the map of the lessons, the contents."""
-    rows = [_row(name, lesson, by_lesson.get(name, [])) for name, lesson in known.items()]
     needs = dict.fromkeys(lesson.needs for lesson in known.values())
     return (
         (PAGES / "index.md")
         .read_text("utf-8")
         .format(
             needs=" ".join(needs),
-            rows="\n".join(rows),
+            map=table,
             lessons="\n".join(f"lessons/{name}/{name}" for name in known),
             guides="\n".join(guides),
         )
     )
+
+
+def the_map(root: Path) -> str:
+    """The map that stands in the learners' first notebook, as Markdown; "" where there is none."""
+    path = root / "lessons" / "index.ipynb"
+    cells = nbformat().read(path, as_version=4).cells if path.is_file() else []
+    table = next((cell.source for cell in cells if cell.id == "index-map"), "")
+    return re.sub(r"\]\((\d\d_\w+/\d\d_\w+\.ipynb)\)", r"](lessons/\1)", table)
+
+
+def own_map(known: dict[str, Facts], by_lesson: dict[str, list[Evidence]]) -> str:
+    """A row a lesson: what it says of itself, and its claims' verdicts."""
+    head = ["| | lesson, and the question it answers | time | exercises | claims |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(_row(name, lesson, by_lesson.get(name, [])) for name, lesson in known.items())])
 
 
 def _row(name: str, lesson: Facts, found: list[Evidence]) -> str:
@@ -164,5 +178,21 @@ def api_index() -> str:
 
 
 def api_page(name: str) -> str:
+    """A module's public names; those that it passes on from a neighbour are told on that one's page."""
     title = f"course_lib.{name}"
-    return f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n"
+    module = importlib.import_module(title)
+    homes = {each: getattr(getattr(module, each), "__module__", title) for each in module.__all__}
+    foreign = {each: home.split(".")[1] for each, home in homes.items() if _is_neighbour(home, name)}
+    lines = [title, "=" * len(title), "", f".. automodule:: {title}", "   :members:"]
+    if foreign:
+        lines.append(f"   :exclude-members: {', '.join(foreign)}")
+        lines += ["", "Also importable from here, and told there:", ""]
+        for home in sorted(set(foreign.values())):
+            names = ", ".join(f"``{each}``" for each, other in foreign.items() if other == home)
+            lines.append(f"* :doc:`{home}`: {names}")
+    return "\n".join(lines)
+
+
+def _is_neighbour(home: str, name: str) -> bool:
+    package, _, rest = home.partition(".")
+    return package == "course_lib" and rest.partition(".")[0] in course_lib.__all__ and rest.partition(".")[0] != name
