@@ -16,6 +16,7 @@ html_theme = "furo"
 html_title = project
 html_static_path = [str(BOOK / "static")]
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"  # drawn by the browser itself: no script, no network
@@ -46,6 +47,7 @@ add_module_names = False
 viewcode_line_numbers = True
 
 suppress_warnings = [
+    "mystnb.unknown_mime_type",  # a check's verdict as data, beside its card
     "ref.python",  # a short type such as `Result` may be one of several; it is then no link
     "myst.header",  # an output may begin below the level of its page
 ]

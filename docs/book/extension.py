@@ -27,6 +27,17 @@ def as_markdown(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
         lines[:] = [".. raw:: html", "", *(f"   {line}" for line in html.splitlines()), ""]
 
 
+def without_noise(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples: Python's own words for them say nothing."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def name_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Sphinx marks the captions of the contents as headings, and leaves out of which level: screen readers need it."""
+    if tree := context.get("furo_navigation_tree"):
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def visit_math(self: Any, node: nodes.math) -> None:
     self.body.append(mathml(node.astext(), display=False))
     raise nodes.SkipNode
@@ -40,4 +51,6 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.connect("autodoc-process-docstring", as_markdown)
+    app.connect("autodoc-skip-member", without_noise)
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme has made its tree
     return {"parallel_read_safe": True, "parallel_write_safe": True}

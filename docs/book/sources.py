@@ -32,7 +32,7 @@ def write(root: Path, folder: Path) -> None:
     guides = [name for name in GUIDES if (root / "docs" / f"{name}.md").is_file()]
     pages = {
         "index.md": index(the_map(root) or own_map(known, by_lesson), known, guides),
-        "evidence/index.md": evidence_table((root / "docs" / "evidence.md").read_text("utf-8"), list(by_lesson)),
+        "evidence/index.md": evidence_table((root / "docs" / "evidence.md").read_text("utf-8"), known),
         "traps.md": (root / "docs" / "traps.md").read_text("utf-8"),
         "api/index.md": api_index(),
         "colophon.md": (PAGES / "colophon.md").read_text("utf-8"),
@@ -110,12 +110,14 @@ def _row(name: str, lesson: Facts, found: list[Evidence]) -> str:
 # ---------------------------------------------------------------- evidence
 
 
-def evidence_table(text: str, names: list[str]) -> str:
-    """docs/evidence.md with each claim's id a link to its card, and the pages of the lessons below it."""
+def evidence_table(text: str, known: dict[str, Facts]) -> str:
+    """docs/evidence.md with each claim's id a link to its card, under the lessons' titles, and its pages below it."""
     owner = {row.id: row.lesson for row in LEDGER}
-    linked = ROW.sub(lambda row: f"| [{row[1]}]({owner[row[1]]}.md#{row[1].lower()}) |", text)
-    contents = "\n".join(names)
-    return f"{linked}\n\n```{{toctree}}\n:hidden:\n{contents}\n```"
+    text = ROW.sub(lambda row: f"| [{row[1]}]({owner[row[1]]}.md#{row[1].lower()}) |", text)
+    for name, lesson in known.items():
+        text = re.sub(rf"^## {name}$", lambda _, title=lesson.title: f"## {title}", text, flags=re.MULTILINE)
+    contents = "\n".join(dict.fromkeys(owner.values()))
+    return f"{text}\n\n```{{toctree}}\n:hidden:\n{contents}\n```"
 
 
 def evidence_page(name: str, known: dict[str, Facts], found: list[Evidence]) -> str:
@@ -127,7 +129,7 @@ def evidence_page(name: str, known: dict[str, Facts], found: list[Evidence]) -> 
         f"The claims of {lesson}, each with what was measured, the rule that turned it into a verdict, and the code.",
     ]
     for one in found:
-        parts += [f"({one.row.id.lower()})=\n## {one.row.id}", _plain(one.row.question), _raw(one.html)]
+        parts += [f"({one.row.id.lower()})=\n## {one.row.id}. {_plain(one.row.question)}", _raw(one.html)]
         if one.row.id in CLAIMS:
             parts.append(_code(one.row.id))
     return "\n\n".join(parts)
