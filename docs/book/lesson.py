@@ -79,7 +79,7 @@ def _shown(cell: Any, stubs: dict[tuple[str, str], str]) -> list[Any]:
     if role == "solution":
         stub = _markdown(f"```python\n{stubs[role, exercise]}\n```", f"{cell.id[:59]}-stub")
         cell.source = MARKERS.sub("", cell.source).strip()
-        return [stub, _folded(cell, SOLUTION)]
+        return [stub, _folded(cell, SOLUTION, "solution")]
     if role == "setup":
         return [_folded(cell, CODE)]
     if role == "demo":
@@ -90,8 +90,8 @@ def _shown(cell: Any, stubs: dict[tuple[str, str], str]) -> list[Any]:
     return [cell]
 
 
-def _folded(cell: Any, words: dict[str, str]) -> Any:
-    cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+def _folded(cell: Any, words: dict[str, str], *tags: str) -> Any:
+    cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input", *tags]
     cell.metadata["mystnb"] = words
     return cell
 

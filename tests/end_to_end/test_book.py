@@ -43,7 +43,7 @@ def test_a_page_shows_the_stub_and_folds_the_solution_which_still_runs(solved) -
     at = next(i for i, cell in enumerate(cells) if cell.id == "tiny-double-solution")
     assert "NotImplementedError" in cells[at - 1].source
     assert cells[at - 1].cell_type == "markdown"
-    assert cells[at].metadata.tags == ["hide-input"]
+    assert cells[at].metadata.tags == ["hide-input", "solution"]
     assert "twice_as_much = x + x" in cells[at].source
     assert "tags" not in cells[at + 1].metadata  # the check stands in sight, and its card below it
     assert not any("SOLUTION" in cell.source for cell in cells)
