@@ -14,7 +14,6 @@ __all__ = ["number", "numbers", "series_svg"]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "1 3", "10 4", "4 1")
 WIDTH, LEFT, RIGHT, TOP, PLOT = 400, 52, 12, 26, 150
-LINE = 55  # characters of a title that fit at full size; a longer one is set smaller
 INK = "var(--jp-ui-font-color1,#212121)"
 GRID = "var(--jp-border-color2,#d0d0d0)"
 
@@ -69,12 +68,11 @@ def series_svg(series: Series) -> str:
     height = legend + 15 * len(points) + 4
     y = y_axis([end for arm in points.values() for point in arm for end in point])
     xs = x_positions(series.x, numeric)
-    title = f"{series.name}{f' ({series.unit})' if series.unit else ''}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img" aria-label="{escape(alternative(series, points))}" '
         f'style="max-width:100%;height:auto" font-family="sans-serif" font-size="11" fill="{INK}">',
-        f'<g font-size="{11 * min(1, LINE / len(title)):.1f}">{words(4, 14, title, weight="600")}</g>',
+        words(4, 14, f"{series.name}{f' ({series.unit})' if series.unit else ''}", weight="600"),
     ]
     for tick in y.ticks():
         parts.append(line(LEFT, y(tick), WIDTH - RIGHT, y(tick), GRID))
