@@ -156,7 +156,7 @@ class Memory:
     @property
     def how(self) -> str:
         return (
-            "a memory cgroup of Linux, which ends what goes above it"
+            "a memory cgroup, in which Linux ends what goes above it"
             if self.group
             else "the sum of /proc's PSS, sampled"
         )
@@ -215,6 +215,7 @@ def _pss(pid: int) -> int:
 def prove(work: Path, pip_options: list[str]) -> dict[str, object]:
     """Make the image's parts in `work` and run everything; what was measured. Raises ProofError."""
     repository, env = work / "course", work / "env"
+    load = os.getloadavg()[0]
     parts: dict[str, float] = {}
 
     def step(name: str, *command: str | Path, **options: object) -> None:
@@ -275,7 +276,7 @@ def prove(work: Path, pip_options: list[str]) -> dict[str, object]:
         raise ProofError("; ".join(broken))
     if over := [one["lesson"] for one in runs if one["peak"] > CAP]:
         raise ProofError(f"more than {CAP / 1e9:g} GB: {', '.join(over)}")
-    return {"parts": parts, "sizes": sizes, "lab": lab, "idle": idle, "runs": runs, "how": memory.how}
+    return {"parts": parts, "sizes": sizes, "lab": lab, "idle": idle, "runs": runs, "how": memory.how, "load": load}
 
 
 def _size(folder: Path) -> int:
@@ -293,6 +294,7 @@ def page(found: dict[str, object]) -> str:
         date=datetime.now(UTC).date().isoformat(),
         machine=f"{_cpu()}, {os.cpu_count()} cores",
         how=found["how"],
+        busy=BUSY.format(load=found["load"]) if found["load"] > (os.cpu_count() or 1) / 2 else "",
         parts="\n".join(f"| {name} | {seconds:.1f} |" for name, seconds in parts.items()),
         sizes="\n".join(f"| {name} | {size / 1e6:,.0f} |" for name, size in sizes.items()),
         total=f"{sum(sizes.values()) / 1e9:.2f}",
@@ -316,6 +318,8 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
+BUSY = " The machine was busy with other work (load {load:.1f} at the start), so every time below is too long."
+
 PAGE = """\
 # On Binder
 
@@ -326,7 +330,7 @@ kernels' environment. On Binder, open `lab/tree/lessons` with the address of the
 
 Binder gives a learner 2 GB. `python binder/prove.py` makes a clean environment from those files alone, in a fresh
 clone, and runs JupyterLab and all lessons in it, through `start`, with memory capped and the network cut off, since
-the course needs none. Measured {date} on {machine}; the cap by {how}.
+the course needs none. Measured {date} on {machine}; the cap by {how}.{busy}
 
 ## The image
 
