@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test quick coverage build evidence lint package transcript dates clean
+.PHONY: help lab demo test quick coverage build book evidence lint package transcript dates clean
 help:
 	@echo "make lab     make the environment, then open JupyterLab on the lessons"
 	@echo "make demo    release, collect, grade and report a class of 24 simulated learners"
@@ -15,6 +15,7 @@ help:
 	@echo "make quick   the fast tests only"
 	@echo "make coverage  which lines of course_lib its tests run; fails under 95%"
 	@echo "make build   build lessons/ from solutions/"
+	@echo "make book    the course to read, every lesson run, into build/book/site"
 	@echo "make lint    style, and the layers"
 	@echo "make package    wheel and sdist into dist/: lessons and data in, solutions out"
 	@echo "make transcript run the instructor's guide and write down what it prints"
@@ -47,6 +48,9 @@ coverage: $(READY)
 
 build: $(READY)
 	$(BIN)/course build
+
+book: $(READY)
+	$(BIN)/python docs/book/build.py
 
 evidence: $(READY)
 	$(BIN)/course evidence

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,9 +104,10 @@ def all_records() -> Records:
 # ---------------------------------------------------------------- source -> nbgrader's source notebook
 
 
-def source_to_notebook(path: Path, records: Records | None = None) -> Any:
+def source_to_notebook(path: Path, records: Records | None = None, *, repository: str = "") -> Any:
     """nbgrader's source notebook for a lesson's source file, with solutions, without outputs.
 
+    With the address of the course's `repository`, a cell before all other code installs the course on Colab.
     Raises SourceError, naming file and cell, for an unknown, foreign, doubled or half-present exercise, for a
     record of the lesson that no cell uses, for unknown cell options, and for missing solution markers.
     """
@@ -135,6 +137,12 @@ def source_to_notebook(path: Path, records: Records | None = None) -> Any:
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         built.append(new(cell.source, id=name if len(name) <= 64 else _digest(name), metadata=metadata))
 
+    if repository:
+        metadata = {"nbgrader": _nbgrader_metadata("setup-colab", "setup", None)}
+        colab = v4.new_code_cell(COLAB.format(repository=repository), id="setup-colab", metadata=metadata)
+        first = next((i for i, cell in enumerate(built) if cell.cell_type == "code"), len(built))
+        built.insert(first, colab)
+
     notebook = v4.new_notebook(cells=built)
     notebook.metadata = nbformat().from_dict(
         {
@@ -148,6 +156,26 @@ def source_to_notebook(path: Path, records: Records | None = None) -> Any:
     )
     notebook.nbformat_minor = 5
     return notebook
+
+
+# Without dependencies: Colab has them, and its own kernel breaks where pip replaces it by a newer one.
+COLAB = """\
+# Installs the course where this runs on Colab and lacks it; does nothing anywhere else.
+import sys
+from importlib.util import find_spec
+
+if "google.colab" in sys.modules and find_spec("course_lib") is None:
+    %pip install --quiet --no-deps "training-deep-nets @ git+{repository}"\
+"""
+
+
+def repository_address(root: Path) -> str:
+    """Where Colab can install the course from: `repository` under [tool.course] in pyproject.toml; "" for nowhere."""
+    try:
+        settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    except FileNotFoundError:
+        return ""
+    return settings.get("tool", {}).get("course", {}).get("repository", "")
 
 
 def _digest(text: str) -> str:
@@ -318,7 +346,7 @@ def build(lesson: str, *, check: bool = False, root: Path | None = None, records
     source = root / "solutions" / lesson / f"{lesson}.py"
     if not lesson or not source.is_file():
         raise CourseError(f"unknown lesson {lesson!r}; the lessons are: {', '.join(lessons(root)) or 'none yet'}")
-    notebook = source_to_notebook(source, records)
+    notebook = source_to_notebook(source, records, repository=repository_address(root))
 
     with tempfile.TemporaryDirectory(prefix="course-build-") as folder:
         work = Path(folder)

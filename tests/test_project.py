@@ -1,6 +1,7 @@
 """The project's own files agree with one another."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "binder"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -33,3 +35,11 @@ def test_nothing_serious_is_recorded_of_what_the_course_draws():
     ours = (ROOT / "docs" / "accessibility.md").read_text("utf-8").partition("## What stands around it")[0]
     rows = [line.split("|") for line in ours.splitlines() if line.startswith("| ") and "page" not in line[:7]]
     assert rows and {(row[4].strip(), row[5].strip()) for row in rows} == {("0", "0")}
+
+
+def test_binder_installs_what_learners_need_at_the_locks_versions():
+    import pins
+
+    assert (ROOT / "binder" / "requirements.txt").read_text("utf-8") == pins.pins(), "run `python binder/pins.py`"
+    assert {"torch", "keras", "tensorflow-cpu", "jupyterlab"} <= set(re.findall(r"^(.+)==", pins.pins(), re.MULTILINE))
+    assert not re.search(r"^(nbgrader|distributed|pytest|sphinx|playwright|nvidia.*)==", pins.pins(), re.MULTILINE)

@@ -114,13 +114,21 @@ def assemble(
         seeds=seeds,
         versions={
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "keras", "tensorflow")},
+            **{name: version_of(name) for name in ("torch", "numpy", "keras", "tensorflow")},
         },
         hardware={"cpu": cpu_model(), "cores": os.cpu_count() or 1, "threads": 1, "device": "cpu"},
         date=datetime.now(UTC).date().isoformat(),
         seconds=round(seconds, 1),
         code_version=code_version(claim),
     )
+
+
+def version_of(package: str) -> str:
+    """Its version; where it is not there, that of its build without CUDA, which goes by another name."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{package}-cpu")
 
 
 def cpu_model() -> str:

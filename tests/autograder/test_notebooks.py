@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import tiny_course as tiny
+from IPython.core.inputtransformer2 import TransformerManager
 
 from autograder import notebooks
 from autograder.exercise import CourseError
@@ -140,6 +143,38 @@ def test_a_check_before_its_solution_is_refused(source_file: Path) -> None:
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no such source"):
         source_to_notebook(tmp_path / "00_tiny.py", tiny.RECORDS)
+
+
+# ---------------------------------------------------------------- Colab
+
+
+def test_without_an_address_there_is_no_cell_for_colab(source_file: Path) -> None:
+    assert not any(cell.id == "setup-colab" for cell in source_to_notebook(source_file, tiny.RECORDS).cells)
+
+
+def test_the_address_is_read_from_the_projects_file(tmp_path: Path) -> None:
+    assert notebooks.repository_address(tmp_path) == ""
+    (tmp_path / "pyproject.toml").write_text('[tool.course]\nrepository = "https://git.example.org/course"\n')
+    assert notebooks.repository_address(tmp_path) == "https://git.example.org/course"
+
+
+@pytest.mark.parametrize(
+    ("colab", "there", "installs"), [(False, False, 0), (False, True, 0), (True, True, 0), (True, False, 1)]
+)
+def test_the_cell_for_colab_installs_there_once_and_nowhere_else(
+    source_file: Path, monkeypatch: pytest.MonkeyPatch, colab: bool, there: bool, installs: int
+) -> None:
+    cells = source_to_notebook(source_file, tiny.RECORDS, repository="https://git.example.org/course").cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    assert (first.id, role_of(first)[0], first.metadata.nbgrader.locked) == ("setup-colab", "setup", True)
+    ran: list[tuple[str, str]] = []
+    shell = SimpleNamespace(run_line_magic=lambda name, line: ran.append((name, line)))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    exec(TransformerManager().transform_cell(first.source), {"get_ipython": lambda: shell})
+    want = ("pip", 'install --quiet --no-deps "training-deep-nets @ git+https://git.example.org/course"')
+    assert ran == [want] * installs
 
 
 # ---------------------------------------------------------------- leaks
