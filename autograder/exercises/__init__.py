@@ -11,11 +11,29 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from ..exercise import CourseError, Exercise, Explanation
-from . import activations, batch_norm, dropout, initialization, optimizers, regularization, vanishing_gradients
+from . import (
+    activations,
+    batch_norm,
+    dropout,
+    initialization,
+    optimizers,
+    regularization,
+    transfer,
+    vanishing_gradients,
+)
 
 __all__ = ["EXERCISES", "get", "of_lesson"]
 
-LESSONS = (vanishing_gradients, initialization, activations, batch_norm, optimizers, regularization, dropout)
+LESSONS = (
+    vanishing_gradients,
+    initialization,
+    activations,
+    batch_norm,
+    transfer,
+    optimizers,
+    regularization,
+    dropout,
+)
 GROUP = "training_deep_nets.exercises"
 
 
