@@ -30,6 +30,7 @@ __all__ = [
     "quiet",
     "regularizers",
     "schedules",
+    "texts",
     "training",
     "transfer",
     "trust",

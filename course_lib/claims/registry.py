@@ -7,6 +7,7 @@ from course_lib.claims import (
     initialization,
     optimizers,
     regularization,
+    transfer,
     vanishing_gradients,
 )
 from course_lib.claims.claim import Claim
@@ -14,7 +15,16 @@ from course_lib.claims.claim import Claim
 __all__ = ["CLAIMS"]
 
 CLAIMS: dict[str, Claim] = {}
-for module in (vanishing_gradients, initialization, activations, batch_norm, optimizers, regularization, dropout):
+for module in (
+    vanishing_gradients,
+    initialization,
+    activations,
+    batch_norm,
+    transfer,
+    optimizers,
+    regularization,
+    dropout,
+):
     for claim in module.CLAIMS:
         if claim.id in CLAIMS:
             raise ValueError(f"two experiments for claim {claim.id}")

@@ -101,13 +101,16 @@ def whole_trunk_opened(model, count, rate):
     model.compile(keras.optimizers.Adam(rate), "mse")
 
 
-def parent_left_frozen(model, count, rate):
+def opened_by_the_model(model, count, rate):
     import keras
 
+    model.trainable = True
     trunk = model.get_layer("trunk")
-    trunk.trainable = False
-    for layer in trunk.layers[len(trunk.layers) - count :]:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    for layer in trunk.layers[: len(trunk.layers) - count]:
+        layer.trainable = False
+    for layer in trunk.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     model.compile(keras.optimizers.Adam(rate), "mse")
 
 
@@ -208,15 +211,13 @@ def open_from_the_end(model, count, rate):
     model.compile(keras.optimizers.Adam(rate), loss=keras.losses.MeanSquaredError())
 
 
-def open_with_a_set(model, count, rate):
+def closed_then_opened(model, count, rate):
     import keras
 
-    model.trainable = True
     trunk = model.get_layer("trunk")
-    frozen = set(trunk.layers[: len(trunk.layers) - count])
-    frozen |= {layer for layer in trunk.layers if isinstance(layer, keras.layers.BatchNormalization)}
-    for layer in frozen:
-        layer.trainable = False
+    trunk.trainable = False
+    for layer in trunk.layers[len(trunk.layers) - count :]:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=0.0), "mse")
 
 
@@ -251,12 +252,11 @@ keras_exercise = Exercise(
             "Then go through trunk.layers and set each one's flag.",
         ),
         Misconception(
-            "parent_left_frozen",
-            parent_left_frozen,
-            "The trunk itself is still frozen, so none of its layers trains, whatever their own flags say: Keras shows "
-            "no "
-            "trainable weights of a frozen parent.",
-            "trunk.trainable = True first (that opens all layers), then close those that should not train.",
+            "opened_by_the_model",
+            opened_by_the_model,
+            "You count on model.trainable = True to open the trunk. The model's own flag was True already, and with "
+            "TensorFlow setting a flag to what it is does nothing at all: the layers inside keep theirs.",
+            "Set the flag of each of the trunk's layers yourself, to True or to False.",
         ),
         Misconception(
             "first_instead_of_last",
@@ -300,7 +300,7 @@ keras_exercise = Exercise(
     variants=(
         Variant("open_by_names", open_by_names),
         Variant("open_from_the_end", open_from_the_end),
-        Variant("open_with_a_set", open_with_a_set),
+        Variant("closed_then_opened", closed_then_opened),
     ),
     hints=(
         "Setting a model's or a part's `trainable` sets all layers inside. In which order must you set the trunk's "
