@@ -47,7 +47,6 @@ from torch.nn import functional as F
 
 from autograder.check import check
 from course_lib import claims, conventions, datasets, plots, pretrained, texts, trust
-from course_lib import training as course_training
 from course_lib import transfer as course_transfer
 from course_lib.predictions import predict, reveal
 from course_lib.quiet import load_keras

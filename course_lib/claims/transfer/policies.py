@@ -64,12 +64,12 @@ def apply_policy(policy: str, option: float, target: Target, per_class: int, see
 # T5 ------------------------------------------------------------------------------------------------------
 
 TOP = 10  # "the top" is what lies above this block: five blocks and the last convolution
-STEPS, SCRATCH = 40, 200
+STEPS, SCRATCH = 30, 120
 POLICIES = {  # each with as many settings to choose from, on validation images
     "linear head": (1e-3, 1e-1),  # weight decay
     "earlier features": (10.0, 4.0),  # of which block
-    "fine-tune the top": (2e-4, 1e-3),  # learning rate
-    "fine-tune all": (2e-4, 1e-3),
+    "fine-tune the top": (3e-5, 1e-4),  # learning rate
+    "fine-tune all": (3e-5, 1e-4),
     "from scratch": (2e-3, 8e-3),
 }
 SIMILAR, DIFFERENT = ("patch12", "emoji8"), ("mnist5k", "glyph26")
@@ -173,7 +173,7 @@ def decide_grid(measured):
 OPENED = {0: None, 1: 14, 5: 10, 11: 4, 16: IMAGES}  # blocks that train: what lies above which block
 FREEZING_SETS = ("emoji8", "mnist5k")
 FREEZING_LABELS = 20
-RATES = (2e-4, 1e-3)
+RATES = (3e-5, 1e-4)
 
 
 def opened(target: Target, depth: int | None, lr: float, seed: int, part: str, *, lowest: bool = False) -> float:
@@ -359,7 +359,7 @@ def decide_rates(measured):
 # T17 -----------------------------------------------------------------------------------------------------
 
 CURVE_SETS = ("patch12", "emoji8", "mnist5k")
-CURVE_LABELS = (5, 10, 20, 50)
+CURVE_LABELS = (5, 20, 50)
 CURVE_ARMS = {"pretrained, linear head": "linear head", "from scratch": "from scratch"}
 CURVE_OPTIONS = {"linear head": (1e-3, 1e-1), "from scratch": (2e-3, 8e-3)}
 
