@@ -37,6 +37,7 @@
 
 # %% role="setup"
 import copy
+from collections import OrderedDict
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -422,9 +423,11 @@ with torch.no_grad():
     for batch in few_inputs.split(32):
         blind.train()(batch)
 tables = {
-    "features, pretrained": [course_transfer.precompute_features(Features(net), x) for x in (few_inputs, held_inputs)],
+    "features, pretrained": [
+        course_transfer.precompute_features(Features(net), x, batch_size=32) for x in (few_inputs, held_inputs)
+    ],
     "features, random weights": [
-        course_transfer.precompute_features(Features(blind), x) for x in (few_inputs, held_inputs)
+        course_transfer.precompute_features(Features(blind), x, batch_size=32) for x in (few_inputs, held_inputs)
     ],
     "pixels": [datasets.as_tensors(part.images).flatten(1) for part in (few, held_out)],
 }
@@ -543,34 +546,45 @@ check("transfer.features_moved", features_moved)
 
 
 # %% role="demo"
-def twenty_steps(rates):
-    """The net with a fresh head after 20 steps on the emoji, blocks 5 to 15 training; and what it was before."""
+class MeanOverPlaces(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+def upper_part():
+    """A copy of blocks 5 to 15 and the top under a fresh head, batch norms in inference."""
     torch.manual_seed(0)
-    model = copy.deepcopy(net)
-    course_transfer.replace_head(model, 8)
-    course_transfer.freeze(model, "stem.*", "blocks.[0-4].*")
-    course_transfer.hold_norms(model, all_of_them=True)
-    start = copy.deepcopy(model)
+    parts = {f"block{i}": copy.deepcopy(net.blocks[i]) for i in range(5, 16)}
+    parts |= {"top": copy.deepcopy(net.top), "mean": MeanOverPlaces(), "head": nn.Linear(1280, 8)}
+    return nn.Sequential(OrderedDict(parts)).eval()
+
+
+def twenty_steps(rates):
+    """The upper part after 20 steps on the emoji, at these rates."""
+    model = upper_part()
     optimizer = torch.optim.AdamW(course_transfer.parameter_groups(model, rates))
     order = torch.Generator().manual_seed(0)
     for _ in range(20):
         rows = torch.randint(len(few_labels), (16,), generator=order)
         optimizer.zero_grad()
-        F.cross_entropy(model(few_inputs[rows]), few_labels[rows]).backward()
+        F.cross_entropy(model(few_maps[rows]), few_labels[rows]).backward()
         optimizer.step()
-    return start, model
+    return model
 
 
-stage_names = ["blocks.[5-7].*", "blocks.[89].*", "blocks.1[0-2].*", "blocks.1[345].*", "top.*", "classifier.*"]
-layers = ["blocks.7", "blocks.9", "blocks.12", "blocks.15", "top"]
+below = pretrained.cut(net, 4)  # what stays frozen: its maps are computed once
+few_maps, new_maps = (
+    course_transfer.precompute_features(below, x, batch_size=32) for x in (few_inputs, held_inputs[:64])
+)
+stage_names = ["block[5-7].*", "block[89].*", "block1[0-2].*", "block1[345].*", "top.*", "head.*"]
+layers = ["block7", "block9", "block12", "block15", "top"]
 moves = {}
 for how, rates in (
     ("one rate", {"*": 3e-3}),
     ("falling rates", dict(reversed(course_transfer.layerwise_rates(stage_names, 3e-3).items()))),
 ):
-    start, model = twenty_steps(rates)
-    moves[how] = [100 * v for v in course_transfer.features_moved(start, model, held_inputs[:64], layers).values()]
-del start, model
+    found = course_transfer.features_moved(upper_part(), twenty_steps(rates), new_maps, layers)
+    moves[how] = [100 * value for value in found.values()]
 plots.series(
     [7, 9, 12, 15, 16],
     {how: [found] for how, found in moves.items()},
@@ -694,19 +708,20 @@ plots.grid(
 # %% [markdown]
 # ## Trust: yours against the frameworks
 #
-# The same weights in PyTorch and in Keras; features computed by your code, by PyTorch's plain call, and by the Keras net. The
-# frameworks lay out their axes differently, and agree up to rounding.
+# Your functions beside what the frameworks do with the same numbers.
 
 # %% role="demo"
 keras = load_keras()  # some seconds
-keras_net = pretrained.load("keras")
-few_shots = few.images[:8]
-with torch.no_grad():
-    torch_features = Features(net)(pretrained.preprocess(few_shots, 64))
-keras_trunk = keras.Model(keras_net.input, keras_net.get_layer("pool").output)
-keras_features = torch.tensor(np.asarray(keras_trunk(pretrained.preprocess(few_shots, 64, framework="keras"))))
 dense = nn.Linear(3 * 4 * 5, 7)
-small_maps = torch.randn(6, 3, 4, 5)
+small_maps = torch.randn(6, 3, 6, 6)
+keras_conv = keras.layers.Conv2D(7, (4, 5))
+keras_conv.build((None, 6, 6, 3))
+kernel = dense.weight.detach().view(7, 3, 4, 5).permute(2, 3, 1, 0)  # Keras: height, width, in, out
+keras_conv.set_weights([kernel.numpy(), dense.bias.detach().numpy()])
+keras_map = torch.tensor(np.asarray(keras_conv(small_maps.permute(0, 2, 3, 1).numpy()))).permute(0, 3, 1, 2)
+few_shots = pretrained.preprocess(few.images[:8], 64)
+with torch.no_grad():
+    torch_features = Features(net)(few_shots)
 state = nn.Linear(4, 3).state_dict()
 
 
@@ -727,23 +742,38 @@ trust.table(
         trust.Row(
             "precompute_features",
             "the frozen net in PyTorch",
-            lambda: precompute_features(Features(net), pretrained.preprocess(few_shots, 64), 3),
+            lambda: precompute_features(Features(net), few_shots, 3),
             torch_features,
         ),
         trust.Row(
-            "precompute_features",
-            "the same net in Keras",
-            lambda: precompute_features(Features(net), pretrained.preprocess(few_shots, 64), 3),
-            keras_features,
+            "linear_to_conv",
+            "nn.Linear on flattened maps (PyTorch)",
+            lambda: linear_to_conv(dense, (3, 4, 5))(small_maps[:, :, :4, :5])[:, :, 0, 0].detach(),
+            dense(small_maps[:, :, :4, :5].flatten(1)).detach(),
         ),
         trust.Row(
-            "linear_to_conv",
-            "nn.Linear on flattened maps",
-            lambda: linear_to_conv(dense, (3, 4, 5))(small_maps)[:, :, 0, 0].detach(),
-            dense(small_maps.flatten(1)).detach(),
+            "linear_to_conv, on larger maps",
+            "layers.Conv2D (Keras)",
+            lambda: linear_to_conv(dense, (3, 4, 5))(small_maps).detach(),
+            keras_map,
         ),
         trust.Row("load_partial", "load_state_dict(strict=False)", loaded_weight, loaded_by_torch()),
     ]
+)
+
+# %% [markdown]
+# And the whole pretrained net, rebuilt in Keras with the same weights: fifty layers in another order of axes.
+
+# %% role="demo"
+keras_net = pretrained.load("keras")
+keras_trunk = keras.Model(keras_net.input, keras_net.get_layer("pool").output)
+keras_features = torch.tensor(np.asarray(keras_trunk(few_shots.permute(0, 2, 3, 1).numpy())))
+apart = float((keras_features - torch_features).abs().max())
+keras_weights = keras_net.count_params()
+del keras_net, keras_trunk
+Markdown(
+    f"Eight emoji, 1,280 features each, values up to {float(torch_features.max()):.1f}: the two nets' largest difference is "
+    f"{apart:.0e}. The Keras net has {keras_weights:,} weights and running statistics."
 )
 
 # %% [markdown]
@@ -839,7 +869,7 @@ prepared = {
 }
 accuracies = {}
 for name, inputs in prepared.items():
-    features = course_transfer.precompute_features(Features(net), inputs)
+    features = course_transfer.precompute_features(Features(net), inputs, batch_size=32)
     accuracies[name] = accuracy(heads["features, pretrained"], features, held_labels[:160])
 proper = accuracies["(x − 127)/128, as it should be"]
 Markdown(

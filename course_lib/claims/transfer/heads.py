@@ -384,7 +384,7 @@ def decide_sizes(measured):
 
 # T18 -----------------------------------------------------------------------------------------------------
 
-HEADS = {"linear": (), "256 units": (256,), "1,024 units": (1024,), "1,024 and 1,024 units": (1024, 1024)}
+HEADS = {"linear": (), "128 units": (128,), "512 units": (512,), "512 and 512 units": (512, 512)}
 HEAD_SETS, HEAD_LABELS = ("emoji8", "mnist5k"), (5, 50)
 HEAD_RATES = (3e-4, 3e-3)
 
@@ -406,7 +406,7 @@ def measure_heads(seeds):
                         torch.manual_seed(seed)
                         net = dense_head(z.shape[1], widths, target.classes)
                     started = time.process_time()
-                    train_net(net, scale(z), y, seed, lr=lr, steps=100)
+                    train_net(net, scale(z), y, seed, lr=lr, steps=80)
                     took = time.process_time() - started
                     right = percent_wrong(net, scale(target.features[part]), target.labels[part])
                     return right, percent_wrong(net, scale(z), y), took

@@ -109,9 +109,9 @@ def keras_rows(keras: Any, folder: Path) -> list[tuple[str, str, str, str]]:
             target(x)
         return target, start
 
-    def compiled_before() -> tuple[Any, list[np.ndarray]]:
+    def compiled_before(steps: int) -> tuple[Any, list[np.ndarray]]:
         target = make(keras)
-        train(keras, target, 1, steps=2)
+        train(keras, target, 1, steps)
         return into(target)
 
     def taken() -> tuple[Any, list[np.ndarray]]:
@@ -129,11 +129,15 @@ def keras_rows(keras: Any, folder: Path) -> list[tuple[str, str, str, str]]:
     tried("load_model(net.keras)", lambda: (keras.saving.load_model(full), []))
     tried("load_model(net.keras, compile=False)", lambda: (keras.saving.load_model(full, compile=False), []))
     tried("load_weights into the same Sequential", lambda: into(make(keras)))
-    tried("load_weights into one that was compiled and trained", compiled_before)
+    tried("load_weights into one that was compiled, not trained", lambda: compiled_before(0))
+    tried("load_weights into one that was compiled and trained", lambda: compiled_before(2))
     tried("load_weights before the Sequential is built", lambda: into(make(keras, built=False)))
     tried("load_weights into renamed layers", lambda: into(make(keras, names="my_")))
     tried("load_weights where the head has 4 units", lambda: into(make(keras, units=4)))
-    tried("the same, skip_mismatch=True", lambda: into(make(keras, units=4), skip_mismatch=True))
+    tried(
+        "load_weights with skip_mismatch=True, a head of 4 units",
+        lambda: into(make(keras, units=4), skip_mismatch=True),
+    )
     tried("Sequential's file into a subclassed model, not built", lambda: into(subclassed(keras)))
     tried("Sequential's file into a subclassed model, built", lambda: into(subclassed(keras), call=True))
     tried(
@@ -197,7 +201,7 @@ def torch_rows() -> list[tuple[str, str, str, str]]:
     tried("torch.load of a whole model", lambda t: by_file(model))
     tried("torch.load of a whole model, weights_only=False", lambda t: by_file(model, weights_only=False))
     tried("load_state_dict, names with a prefix", lambda t: loaded(t, prefixed))
-    tried("the same, strict=False", lambda t: loaded(t, prefixed, strict=False))
+    tried("load_state_dict, names with a prefix, strict=False", lambda t: loaded(t, prefixed, strict=False))
     kept = model.state_dict()  # shares memory with the model
     other, _ = trained(1)
     with torch.no_grad():
@@ -264,11 +268,12 @@ def decide_loading(measured):
     differ = max(series.values(path).max() for path in PATHS[:3])
     silent = [way for _, way, what, _ in table.rows if what == NOTHING]
     stateless = [way for _, way, what, state in table.rows if what == ALL and state != "restored"]
+    stateful = [way for framework, way, _, state in table.rows if framework == "Keras" and state == "restored"]
     if differ > 0:
         verdict, condition = HOLDS, ""
     elif silent or stateless:
         verdict = HOLDS_WHEN
-        condition = "training goes on: the optimizer's state comes back with load_model alone"
+        condition = f"training goes on: the optimizer's state comes back by {' and by '.join(stateful)} alone"
         condition += f"; or nothing was loaded at all, without a word: {'; '.join(silent)}" if silent else ""
     else:
         verdict, condition = DOES_NOT_HOLD, ""
