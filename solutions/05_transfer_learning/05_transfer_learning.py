@@ -1126,7 +1126,7 @@ claims.evidence("T17")
 
 # %% [markdown]
 # **At which rate?** T7 takes a fresh head on eleven open blocks, with one rate for all and with a tenth of it for the trunk.
-# Each chose the best of four rates, which is only fair: with a rate that is too large anything else looks good.
+# Each chose the best of three rates, which is only fair: with a rate that is too large anything else looks good.
 
 # %% role="demo"
 claims.evidence("T7")

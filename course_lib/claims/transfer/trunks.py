@@ -22,7 +22,8 @@ from course_lib.transfer import Standardize
 __all__ = ["Target", "conv_net", "fine_tune", "fit_head", "percent_wrong", "pretrained_net", "train_scratch", "upper"]
 
 PIXELS = 48
-TESTED = 240  # test images of each set: the first ones, which mix the classes
+POOL = 1500  # training images to draw from: the first ones, which mix the classes
+TESTED = 200  # test images of each set: the first ones, which mix the classes
 BATCH = 16
 IMAGES, STEM = -2, -1  # depths before the first block: the images themselves, the stem's output
 LAST = 15
@@ -41,7 +42,11 @@ class Target:
         data = load(name)
         self.name, self.classes, self.pixels = name, len(data.classes), pixels
         self.data = data
-        chosen = {"train": data.split.train, "valid": data.split.valid[:tested], "test": data.split.test[:tested]}
+        chosen = {
+            "train": data.split.train[:POOL],
+            "valid": data.split.valid[:tested],
+            "test": data.split.test[:tested],
+        }
         self.images = {part: torch.tensor(data.images[index]) for part, index in chosen.items()}
         self.labels = {part: torch.tensor(data.labels[index]) for part, index in chosen.items()}
         started = time.process_time()
