@@ -64,7 +64,9 @@ torch.set_num_threads(1)  # small batches run faster on one thread
 # into probabilities that sum to 1. The **loss** is small where the right class has a high probability. The **gradient** says
 # how the loss changes with each weight. **Training** takes a small **batch** of examples, moves each weight a little against
 # its gradient, and goes on with the next batch; how far it moves is the **learning rate**, and the rule by which it moves is
-# the **optimizer**. Examples on which the net has never trained are the **validation** and the **test** set; a net that
+# the **optimizer** (plain gradient descent is called SGD; **Adam** and **AdamW** fit the step to each weight; **weight
+# decay** pulls weights towards 0). One pass over all examples is an **epoch**. Weights start at random; a **seed** fixes the
+# draw, and what one seed shows is one draw. Examples on which the net has never trained are the **validation** and the **test** set; a net that
 # knows its training examples by heart and fails on those **overfits**.
 #
 # A picture is a table of pixels, and a **convolutional** layer (**conv**) slides small **filters** over it: a filter has 3 ×
@@ -280,7 +282,7 @@ reveal("share_that_trains", trained_share)
 #
 # Write `start_training(model)`: put the model in training mode, but put every batch norm into evaluation whose own
 # parameters are **all** frozen. A batch norm that has no parameters of its own (`affine=False`) was never frozen: it trains.
-# Touch no other module: dropout, for one, belongs in training. (`nn.BatchNorm1d`, `nn.BatchNorm2d` and `nn.BatchNorm3d`
+# Touch no other module: dropout, which switches units off at random in training (lesson 8), belongs in training. (`nn.BatchNorm1d`, `nn.BatchNorm2d` and `nn.BatchNorm3d`
 # are the classes; `module.parameters(recurse=False)` gives a module's own parameters.)
 
 
@@ -343,7 +345,7 @@ reveal(
 #
 # Write `replace_head(model, classes)`: find the **last** `nn.Linear` in the model, at whatever depth, put a fresh
 # `nn.Linear` with `classes` outputs in its place, and return its name. The new one takes as many inputs as the old one, has
-# a bias where the old one had, is of its dtype, and trains, even where everything else is frozen. Do not copy any of the old
+# a bias where the old one had, is of its dtype (`old.weight.dtype`), and trains, even where everything else is frozen. Do not copy any of the old
 # weights: your class 0 has nothing to do with theirs.
 
 
@@ -882,7 +884,7 @@ reveal("channels_exchanged", 100 * (proper - accuracies["blue and red exchanged"
 
 # %% [markdown]
 # You have the pictures, and you have what arrived at the net. What happened between is a straight line, and you know how to
-# fit one. Write `recover(images, inputs)`: `images` are uint8, `(N, H, W, 3)`; `inputs` floats, `(N, 3, H, W)`, with
+# fit one. Write `recover(images, inputs)`: `images` are whole numbers from 0 to 255 (`uint8`), `(N, H, W, 3)`; `inputs` floats, `(N, 3, H, W)`, with
 #
 # $$ \text{inputs}[:, c] = \big(\text{images}[\ldots, \text{order}[c]] - \text{mean}[c]\big) / \text{scale}[c]. $$
 #
