@@ -66,8 +66,8 @@ torch.set_num_threads(1)  # small batches run faster on one thread
 # its gradient, and goes on with the next batch; how far it moves is the **learning rate**, and the rule by which it moves is
 # the **optimizer** (plain gradient descent is called SGD; **Adam** and **AdamW** fit the step to each weight; **weight
 # decay** pulls weights towards 0). One pass over all examples is an **epoch**. Weights start at random; a **seed** fixes the
-# draw, and what one seed shows is one draw. Examples on which the net has never trained are the **validation** and the **test** set; a net that
-# knows its training examples by heart and fails on those **overfits**.
+# draw, and what one seed shows is one draw. Examples on which the net has never trained are the **validation** and the
+# **test** set; a net that knows its training examples by heart and fails on those **overfits**.
 #
 # A picture is a table of pixels, and a **convolutional** layer (**conv**) slides small **filters** over it: a filter has 3 ×
 # 3 weights, say, and at every place computes the same weighted sum of the pixels under it. Each filter makes one **feature
@@ -282,8 +282,8 @@ reveal("share_that_trains", trained_share)
 #
 # Write `start_training(model)`: put the model in training mode, but put every batch norm into evaluation whose own
 # parameters are **all** frozen. A batch norm that has no parameters of its own (`affine=False`) was never frozen: it trains.
-# Touch no other module: dropout, which switches units off at random in training (lesson 8), belongs in training. (`nn.BatchNorm1d`, `nn.BatchNorm2d` and `nn.BatchNorm3d`
-# are the classes; `module.parameters(recurse=False)` gives a module's own parameters.)
+# Touch no other module: dropout, which switches units off at random in training (lesson 8), belongs in training.
+# (`nn.BatchNorm1d`, `nn.BatchNorm2d` and `nn.BatchNorm3d` are the classes; `module.parameters(recurse=False)` gives a module's own parameters.)
 
 
 # %% exercise="transfer.start_training" role="solution"
@@ -345,8 +345,8 @@ reveal(
 #
 # Write `replace_head(model, classes)`: find the **last** `nn.Linear` in the model, at whatever depth, put a fresh
 # `nn.Linear` with `classes` outputs in its place, and return its name. The new one takes as many inputs as the old one, has
-# a bias where the old one had, is of its dtype (`old.weight.dtype`), and trains, even where everything else is frozen. Do not copy any of the old
-# weights: your class 0 has nothing to do with theirs.
+# a bias where the old one had, is of its dtype (`old.weight.dtype`), and trains, even where everything else is frozen. Do
+# not copy any of the old weights: your class 0 has nothing to do with theirs.
 
 
 # %% exercise="transfer.replace_head" role="solution"
@@ -426,10 +426,10 @@ with torch.no_grad():
         blind.train()(batch)
 tables = {
     "features, pretrained": [
-        course_transfer.precompute_features(Features(net), x, batch_size=32) for x in (few_inputs, held_inputs)
+        course_transfer.precompute_features(Features(net), x, batch_size=16) for x in (few_inputs, held_inputs)
     ],
     "features, random weights": [
-        course_transfer.precompute_features(Features(blind), x, batch_size=32) for x in (few_inputs, held_inputs)
+        course_transfer.precompute_features(Features(blind), x, batch_size=16) for x in (few_inputs, held_inputs)
     ],
     "pixels": [datasets.as_tensors(part.images).flatten(1) for part in (few, held_out)],
 }
@@ -871,7 +871,7 @@ prepared = {
 }
 accuracies = {}
 for name, inputs in prepared.items():
-    features = course_transfer.precompute_features(Features(net), inputs, batch_size=32)
+    features = course_transfer.precompute_features(Features(net), inputs, batch_size=16)
     accuracies[name] = accuracy(heads["features, pretrained"], features, held_labels[:160])
 proper = accuracies["(x − 127)/128, as it should be"]
 Markdown(
@@ -884,7 +884,8 @@ reveal("channels_exchanged", 100 * (proper - accuracies["blue and red exchanged"
 
 # %% [markdown]
 # You have the pictures, and you have what arrived at the net. What happened between is a straight line, and you know how to
-# fit one. Write `recover(images, inputs)`: `images` are whole numbers from 0 to 255 (`uint8`), `(N, H, W, 3)`; `inputs` floats, `(N, 3, H, W)`, with
+# fit one. Write `recover(images, inputs)`: `images` are whole numbers from 0 to 255 (`uint8`), `(N, H, W, 3)`; `inputs`
+# floats, `(N, 3, H, W)`, with
 #
 # $$ \text{inputs}[:, c] = \big(\text{images}[\ldots, \text{order}[c]] - \text{mean}[c]\big) / \text{scale}[c]. $$
 #
@@ -1028,10 +1029,9 @@ def features_after(head_first, lr, steps=20):
     return [course_transfer.precompute_features(body, part).mean((2, 3)) for part in low]
 
 
-with torch.no_grad():
-    low = [
-        torch.cat([pretrained.cut(net, 10)(batch) for batch in part.split(64)]) for part in (few_inputs, held_inputs)
-    ]
+low = [
+    course_transfer.precompute_features(pretrained.cut(net, 10), x, batch_size=16) for x in (few_inputs, held_inputs)
+]
 runs = {
     "frozen": tables["features, pretrained"],
     "all at once, rate 0.01": features_after(False, 1e-2),
