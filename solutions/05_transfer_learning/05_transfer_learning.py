@@ -1104,8 +1104,8 @@ claims.evidence("T3")
 claims.evidence("T4")
 
 # %% [markdown]
-# **Which layers?** T2 opens more and more blocks, from the head down, on emoji and on digits, and compares the five highest
-# with the five lowest.
+# **Which layers?** T2 opens more and more blocks, from the head down, on emoji and on digits. Mind the number of steps on
+# the card: what unfreezing gains, it gains with time.
 
 # %% role="demo"
 claims.evidence("T2")
@@ -1118,7 +1118,8 @@ reveal("who_gains_by_unfreezing", "same" if abs(difference) < 2 else "digits" if
 
 # %% [markdown]
 # **Which policy?** T5 is the figure at the top, with the rule by which the textbook's four pieces of advice were judged. T17
-# asks what transfer buys: fewer labels for the same error, and less time.
+# asks what transfer buys: fewer labels for the same error, and less time. The runs are short, since each card is measured on
+# one processor in minutes; with hours to spend, fine-tuning has more to gain than it shows here.
 
 # %% role="demo"
 claims.evidence("T5")
@@ -1283,7 +1284,8 @@ Markdown(
 #   evaluation; in Keras `trainable = False` does both.
 # - Count what trains before you train. A head that is frozen, or not in the optimizer, raises no error.
 # - With the trunk frozen, compute the features once, in evaluation and in order, and train the head on the table.
-# - A fresh head first, then the layers below it from the top down, at smaller rates. Measure how far features move.
+# - A fresh head first, then the layers below it from the top down, at rates that do not tear them up. Measure how far
+#   features move.
 # - A net expects its input as in its training. Fit the line if in doubt.
 # - Load by name, and read the report: missing, unexpected, misshapen. Whatever loads nothing should raise an error.
 # - Which policy is best depends on the number of labels and on how the pictures resemble the old ones, and less neatly than

@@ -943,7 +943,7 @@ explain = Explanation(
         "Few labels, and images unlike the pretraining's: says that early features carry further than late ones": 2,
         "Begins with a head on frozen features, as the cheap measure that everything else has to beat": 1,
         "Freezing: batch norm must be kept in inference, in PyTorch by hand": 2,
-        "Unfreezes from the top, at a smaller rate than the head's, and says why": 2,
+        "Unfreezes from the top, gently (the head first, small rates), and says why": 2,
         "The input has to be prepared as in pretraining, and says how to check it": 1,
         "Decides by measuring on held-out images, against training from scratch": 2,
     },
