@@ -190,8 +190,9 @@ predict("who_gains_by_unfreezing")
 # ## See
 #
 # A textbook rule divides the world into four: few labels or many, pictures like the old ones or not. For each it has advice.
-# We tried five **policies** in all four cases: a linear head on the frozen features; a linear head on features from an
-# earlier block; fine-tuning the top five blocks; fine-tuning everything; and a small net from scratch. The figure shows
+# We tried five **policies** in all four cases: a linear head on the frozen features, which are means over all places; a
+# linear head on maps from an earlier block, averaged to 3 × 3 places only; fine-tuning the top five blocks, or everything,
+# for a few steps, from the linear head on; and a small net from scratch. The figure shows
 # what came out (claim T5, below): choose what you have, and what you can spend.
 
 # %% role="demo"
@@ -1119,7 +1120,8 @@ reveal("who_gains_by_unfreezing", "same" if abs(difference) < 2 else "digits" if
 # %% [markdown]
 # **Which policy?** T5 is the figure at the top, with the rule by which the textbook's four pieces of advice were judged. T17
 # asks what transfer buys: fewer labels for the same error, and less time. The runs are short, since each card is measured on
-# one processor in minutes; with hours to spend, fine-tuning has more to gain than it shows here.
+# one processor in minutes; with hours to spend, fine-tuning has more to gain than it shows here. And note what the textbook
+# does not mention: earlier maps still know *where* something is, which the mean over places forgets.
 
 # %% role="demo"
 claims.evidence("T5")

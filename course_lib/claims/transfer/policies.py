@@ -1,4 +1,4 @@
-"""T2, T5, T7, T17: which layers to freeze, which policy for which data, at which rates, and what it saves."""
+"""T5, T7, T17: which policy for which data, at which rates, and what it saves."""
 
 import time
 from collections.abc import Sequence
@@ -168,100 +168,10 @@ def decide_grid(measured):
     )
 
 
-# T2 ------------------------------------------------------------------------------------------------------
-
-OPENED = {0: None, 1: 14, 5: 10, 11: 4, 16: IMAGES}  # blocks that train: what lies above which block
-FREEZING_SETS = ("emoji8", "mnist5k")
-FREEZING_LABELS = 20
-RATES = (5e-5, 1.5e-4)
-
-
-def opened(target: Target, depth: int | None, lr: float, seed: int, part: str, *, lowest: bool = False) -> float:
-    """The error in per cent after training what lies above `depth`; with `lowest`, only the stem and blocks 0 to 4."""
-    rows = target.draw(FREEZING_LABELS, seed)
-    y = target.labels["train"][rows]
-    head = fit_head(target.features["train"][rows], y, target.classes, decay=1e-2)
-    if depth is None:
-        return percent_wrong(head, target.features[part], target.labels[part])
-    model = upper(depth, head)
-    if lowest:
-        for module in list(model.body)[6:]:  # the stem stands first
-            module.requires_grad_(False)
-    fine_tune(model, target.at(depth, "train")[rows], y, seed, Schedule(lr, lr, STEPS))
-    return percent_wrong(model, target.at(depth, part), target.labels[part])
-
-
-def measure_freezing(seeds):
-    """The error by the number of blocks that train, and which five: each arm chooses one of two rates."""
-    by_blocks = {name: [] for name in FREEZING_SETS}
-    five = {"the five highest train": [], "the five lowest train": []}
-    for name in FREEZING_SETS:
-        target = Target(name)
-
-        def tuned(depth, *, lowest=False, target=target):
-            best = min(RATES, key=lambda lr: opened(target, depth, lr, TUNING_SEED, "valid", lowest=lowest))
-            return [opened(target, depth, best, seed, "test", lowest=lowest) for seed in seeds]
-
-        by_blocks[name] = [tuned(depth) for depth in OPENED.values()]
-        five["the five highest train"].append(by_blocks[name][list(OPENED).index(5)])
-        five["the five lowest train"].append(tuned(IMAGES, lowest=True))
-    return Measured(
-        series=(
-            Series("test error by blocks that train", "%", by_blocks, "blocks that train", tuple(OPENED)),
-            Series("test error by which five", "%", five, "data set", FREEZING_SETS),
-        )
-    )
-
-
-def decide_freezing(measured):
-    by_blocks, five = measured.series
-    gains = {}
-    for name in FREEZING_SETS:
-        best = min(OPENED, key=lambda n: by_blocks.mean(name, n))
-        best = best or 1
-        gains[name] = by_blocks.values(name, 0) - by_blocks.values(name, best)
-    more = Interval.of_difference(
-        f"points gained by unfreezing, {FREEZING_SETS[1]} minus {FREEZING_SETS[0]}",
-        "points",
-        gains[FREEZING_SETS[1]],
-        gains[FREEZING_SETS[0]],
-    )
-    lower = [
-        Interval.of_difference(
-            "", "", five.values("the five lowest train", name), five.values("the five highest train", name)
-        )
-        for name in FREEZING_SETS
-    ]
-    if more.low > 0 and all(interval.low > 0 for interval in lower):
-        verdict, condition = HOLDS, ""
-    elif more.low > 0:
-        verdict = HOLDS_WHEN
-        condition = "it is about how many: the dissimilar images gain more. Which five blocks train made "
-        better = [name for name, interval in zip(FREEZING_SETS, lower, strict=True) if interval.low > 0]
-        condition += f"a difference on {better[0]} alone" if better else "no clear difference"
-    else:
-        verdict, condition = DOES_NOT_HOLD, ""
-    a, b = FREEZING_SETS
-    return Decision(
-        verdict=verdict,
-        condition=condition,
-        interval=more,
-        figures={
-            "similar": by_blocks.mean(a, 0),
-            "similar_best": min(by_blocks.mean(a, n) for n in OPENED),
-            "different": by_blocks.mean(b, 0),
-            "different_best": min(by_blocks.mean(b, n) for n in OPENED),
-            "which": "; ".join(
-                f"{name} {five.mean('the five highest train', name):.1f}% and "
-                f"{five.mean('the five lowest train', name):.1f}%"
-                for name in FREEZING_SETS
-            ),
-        },
-    )
-
-
 # T7 ------------------------------------------------------------------------------------------------------
 
+FREEZING_SETS = ("emoji8", "mnist5k")
+FREEZING_LABELS = 20
 HEAD_RATES = (3e-4, 1e-3, 3e-3)
 RATIOS = {"one rate": 1.0, "a tenth for the trunk": 0.1}
 EARLY = 6  # steps after which the features' move is measured
@@ -438,23 +348,6 @@ def decide_curves(measured):
 
 SEEDS = tuple(range(5))
 CLAIMS = (
-    Claim(
-        id="T2",
-        statement="Freeze the lower layers first. The more similar the task is to the old one, the more layers may "
-        "stay "
-        "frozen; the less similar, the more have to be unfrozen.",
-        headline="With the head alone the error is {similar:.1f}% on emoji (near photographs) and {different:.1f}% on "
-        "digits; with the best number of blocks unfrozen {similar_best:.1f}% and {different_best:.1f}%. The five "
-        "highest "
-        "and the five lowest blocks trained: {which}.",
-        rule="Holds if the digits gain more than the emoji by unfreezing (95% interval above 0), and on both sets the "
-        "error "
-        "is lower with the five highest blocks trained than with the five lowest; holds when … if only the first is "
-        "so.",
-        measure=measure_freezing,
-        decide=decide_freezing,
-        seeds=SEEDS,
-    ),
     Claim(
         id="T5",
         statement="Four cases: few labels and similar images: a linear head on the codes; many and similar: fine-tune "
