@@ -71,9 +71,9 @@ PREDICTIONS = (
             Choice("same", "Both about the same (within 2 points)"),
         ),
         because=(
-            "Late features are made for telling photographs apart. For pictures of another kind they have to be "
-            "changed, "
-            "so unfreezing has more to give there."
+            "Late features are made for telling photographs apart, and neither emoji nor digits are photographs: with "
+            "enough steps both gain by unfreezing. Points are not the whole story, though: look also at how large a share "
+            "of its errors each gets rid of."
         ),
     ),
 )

@@ -206,5 +206,5 @@ class DecisionFigure(Interactive):
                 f" ✓ Found: {amount} labels, images {KIND_WORDS[kind]}: {_lost(found, case):.1f} points behind "
                 f"“{found[0].policy}”. Do the intervals of the two keep apart?"
             )
-        body = _draw_case(found, case, 20) + text(450, 20 + ROW * len(found) + 62, _sentence(found, case))
+        body = _draw_case(found, case, 20) + text(470, 20 + ROW * len(found) + 62, _sentence(found, case), size=11)
         return View(drawing(940, ROW * len(found) + 95, body, _sentence(found, case)), ask, reached)
