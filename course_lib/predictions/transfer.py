@@ -72,7 +72,8 @@ PREDICTIONS = (
         ),
         because=(
             "Late features are made for telling photographs apart, and neither emoji nor digits are photographs: with "
-            "enough steps both gain by unfreezing. Points are not the whole story, though: look also at how large a share "
+            "enough steps both gain by unfreezing. Points are not the whole story, though: look also at how large a "
+            "share "
             "of its errors each gets rid of."
         ),
     ),
