@@ -96,14 +96,14 @@ net = pretrained.load()
 shots = pretrained.photographs()
 with torch.no_grad():
     said = pretrained.top_k(net(pretrained.preprocess(shots.images, 128)), 3)
+guesses = "; ".join(", ".join(f"{guess} {p:.0%}" for guess, p in row[:2]) for row in said)
 plots.grid(
     shots.images[:, ::2, ::2],
-    ["\n".join(f"{name} {p:.0%}" for name, p in row[:2]) for row in said],
+    shots.names,
     columns=4,
-    alt="Four photographs with the net's first two guesses: "
-    + "; ".join(f"{', '.join(f'{guess} {p:.0%}' for guess, p in row[:2])}" for row in said),
-    caption="Four photographs, each with the two classes that the pretrained net thinks likeliest. It was made for pictures "
-    "of 224 pixels and sees these at 128.",
+    alt=f"Four photographs: {', '.join(shots.names)}. The net's first two guesses: {guesses}.",
+    caption=f"Four photographs, each under its right class. The net's first two guesses, from left to right: {guesses}. It "
+    "was made for pictures of 224 pixels and sees these at 128.",
 )
 
 # %% [markdown]
@@ -699,11 +699,12 @@ for picture, score in zip(shots.images, of_class, strict=True):
     shown.append((picture * (0.2 + 0.8 * shade[..., None])).astype(np.uint8))
 plots.grid(
     np.concatenate([shots.images, np.stack(shown)])[:, ::2, ::2],
-    [*shots.names, *(f"{score.shape[0]} × {score.shape[1]} answers" for score in of_class)],
+    [*shots.names, *[""] * len(shots.names)],
     columns=4,
     alt="Four photographs, and below each again, bright where the net's score for its class is high: "
     + ", ".join(shots.names),
-    caption="Above, the photographs; below, the same, lit by the score of their own class at each place. The mean of "
+    caption="Above, the photographs; below, the same, lit by the score of their own class at each of "
+    f"{of_class[0].shape[0]} × {of_class[0].shape[1]} places. The mean of "
     f"these scores is what the classifier gives, up to rounding (largest difference {gap:.0e}). Nobody ever told the net where "
     "things are.",
 )
