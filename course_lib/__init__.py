@@ -31,6 +31,7 @@ __all__ = [
     "quiet",
     "regularizers",
     "schedules",
+    "texts",
     "training",
     "transfer",
     "trust",

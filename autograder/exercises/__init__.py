@@ -20,6 +20,7 @@ from . import (
     initialization,
     optimizers,
     regularization,
+    transfer,
     vanishing_gradients,
 )
 
@@ -30,6 +31,7 @@ LESSONS = (
     initialization,
     activations,
     batch_norm,
+    transfer,
     optimizers,
     regularization,
     dropout,

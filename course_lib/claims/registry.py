@@ -8,6 +8,7 @@ from course_lib.claims import (
     initialization,
     optimizers,
     regularization,
+    transfer,
     vanishing_gradients,
 )
 from course_lib.claims.claim import Claim
@@ -20,6 +21,7 @@ for module in (
     initialization,
     activations,
     batch_norm,
+    transfer,
     optimizers,
     regularization,
     dropout,

@@ -24,6 +24,7 @@ from course_lib.predictions import (
     initialization,
     optimizers,
     regularization,
+    transfer,
     vanishing_gradients,
 )
 from course_lib.predictions.record import Choice, Prediction, PredictionError, Score
@@ -59,6 +60,7 @@ PREDICTIONS = register(
     initialization.PREDICTIONS,
     activations.PREDICTIONS,
     batch_norm.PREDICTIONS,
+    transfer.PREDICTIONS,
     optimizers.PREDICTIONS,
     regularization.PREDICTIONS,
     dropout.PREDICTIONS,
