@@ -113,6 +113,8 @@ def run(part: str, constraints: Sequence[str], kept: Path | None = None) -> Run:
 
 def page(runs: Sequence[Run], pinned: dict[str, str]) -> str:
     """The table of the newest run, and the days before it."""
+    if not runs:
+        return "# With the newest versions\n\nNot run yet: `make dates` does.\n"
     now = runs[-1]
     held = f", with {', '.join(now.constraints)} held" if now.constraints else ""
     lines = [
