@@ -90,7 +90,7 @@ def run(part: str, constraints: Sequence[str], kept: Path | None = None) -> Run:
         installed = {canonicalize_name(one["name"]): one["version"] for one in found}
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        tests = [python, "-m", "pytest", "-q", "--no-header", *PARTS[part]]
+        tests = [python, "-m", "pytest", "--no-header", *PARTS[part]]  # -q stands in pyproject.toml; twice, it is mute
         done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
     print(done.stdout[-4000:])
     last = (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1].strip("= ")
@@ -130,7 +130,10 @@ def page(runs: Sequence[Run], pinned: dict[str, str]) -> str:
         lock = pinned.get(name, "")
         lines.append(f"| {name} | {lock} | {version} | {'' if _same(lock, version) else 'newer'} |")
     lines += ["", "| day | tests | result | s |", "|---|---|---|--:|"]
-    lines += [f"| {one.day} | {one.part} | {_told(one)} | {one.seconds:.0f} |" for one in reversed(runs)]
+    lines += [
+        f"| {one.day} | {one.part} | {_told(one)} | {f'{one.seconds:.0f}' if one.seconds else ''} |"
+        for one in reversed(runs)
+    ]
     return "\n".join(lines) + "\n"
 
 
