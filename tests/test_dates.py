@@ -19,6 +19,10 @@ def test_the_page_tells_the_newest_run_and_the_days_before():
     assert page.index("| 2026-03-02 |") < page.index("| 2026-03-01 | whole | green, 10 passed | 60 |")
 
 
+def test_before_the_first_run_the_page_says_how_to_make_one():
+    assert "`make dates`" in dates.page([], {})
+
+
 def test_what_was_held_is_said():
     assert "with torch==2.13.0 held): green" in dates.page([GREEN], {})
 
