@@ -149,11 +149,9 @@ def _sentence(found: Sequence[Standing], case: Case) -> str:
 
 CAPTION = (
     "What T5 measured. Each row is a policy, each panel a data set: the mean test error over the seeds, in a bar for "
-    "its "
-    "95% interval; the seconds are those of one processor, the frozen part's pass included. The best policy that the "
-    "budget affords stands first (green); what it does not afford is pale. Look at where the advised policy (yellow) "
-    "is "
-    "not the best one, and at how wide the bars are."
+    "its 95% interval; the seconds are those of one processor, the frozen part's pass included. The best policy that "
+    "the budget affords stands first (green); what it does not afford is pale. Look at where the advised policy "
+    "(yellow) is not the best one, and at how wide the bars are."
 )
 
 
@@ -170,6 +168,7 @@ class DecisionFigure(Interactive):
         self.most = float(np.ceil(max(seconds.mean(arm, x) for arm in seconds.arms for x in seconds.x)))
         cases = [Case(amount, kind, self.most) for amount, kind in ADVICE]
         self.goal = max(cases, key=lambda case: _lost(standings(result, case), case))
+        self.start = next(c for c in cases if c.amount != self.goal.amount and c.kind != self.goal.kind)
 
     def static(self) -> Figure:
         body, top, told = "", 40.0, []
@@ -185,8 +184,8 @@ class DecisionFigure(Interactive):
 
     def controls(self) -> dict[str, object]:
         return {
-            "amount": choice("Labels", {"few": "few", "many": "many"}, "few"),
-            "kind": choice("Images", {words: kind for kind, words in KIND_WORDS.items()}, "similar"),
+            "amount": choice("Labels", {"few": "few", "many": "many"}, self.start.amount),
+            "kind": choice("Images", {words: kind for kind, words in KIND_WORDS.items()}, self.start.kind),
             "budget": slider(
                 "Budget, seconds", self.most, 0.5, self.most, 0.5, tip="Processor seconds of a training", format=".1f"
             ),

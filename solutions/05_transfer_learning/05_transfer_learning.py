@@ -270,7 +270,7 @@ try:
     course_transfer.freeze(copy.deepcopy(for_emoji), "classifier.*")
 except course_transfer.FreezeError as error:
     refusal = str(error)
-Markdown(f"{frozen_report}\n\nAnd the head frozen too:\n\n> {refusal}")
+Markdown(f"{frozen_report}\n\nAnd the head frozen too:\n\n```\n{refusal}\n```")
 
 # %% role="demo"
 reveal("share_that_trains", trained_share)
