@@ -16,6 +16,8 @@ __all__ = ["number", "numbers", "series_svg"]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "1 3", "10 4", "4 1")
 WIDTH, LEFT, RIGHT, TOP, PLOT = 400, 52, 12, 26, 150
+SIDE = 24  # free at both ends of the x axis
+SPAN = WIDTH - LEFT - RIGHT - 2 * SIDE
 LETTER, BOLD, LINE = 5.9, 6.4, 13  # about the width of a letter of 11 pixels, and from one line to the next
 INK = "var(--jp-ui-font-color1,#212121)"
 GRID = "var(--jp-border-color2,#d0d0d0)"
@@ -84,13 +86,16 @@ def series_svg(series: Series) -> str:
     for tick in y.ticks():
         parts.append(line(LEFT, y(tick), WIDTH - RIGHT, y(tick), GRID))
         parts.append(words(LEFT - 5, y(tick) + 4, number(tick), anchor="end"))
+    size = label_size(labels) if not numeric else 11
     for label, at in zip(labels, xs, strict=True):
-        parts += [words(at, top + PLOT + 15 + LINE * i, row, anchor="middle") for i, row in enumerate(label)]
+        rows = enumerate(label)
+        parts += [words(at, top + PLOT + 15 + LINE * i, row, anchor="middle", size=size) for i, row in rows]
     if series.x_name:
         parts.append(words((LEFT + WIDTH - RIGHT) / 2, below + 16, series.x_name, anchor="middle"))
     for i, (arm, values) in enumerate(points.items()):
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
-        shift = (i - (len(points) - 1) / 2) * (3 if numeric else 26 if len(xs) == 1 else 14)
+        apart = 3 if numeric else min(26 if len(xs) == 1 else 14, 0.8 * SPAN / len(xs) / len(points))
+        shift = (i - (len(points) - 1) / 2) * apart
         places = [at + shift for at in xs]
         if numeric and len(xs) > 1:
             path = " ".join(f"{at:.1f},{y(v[0]):.1f}" for at, v in zip(places, values, strict=True))
@@ -121,7 +126,7 @@ def y_axis(ends: Sequence[float], top: float) -> Axis:
 
 
 def x_positions(x: Sequence[float | str], numeric: bool) -> list[float]:
-    start, end = LEFT + 24, WIDTH - RIGHT - 24
+    start, end = LEFT + SIDE, WIDTH - RIGHT - SIDE
     if not numeric or len(x) == 1:
         return [start + (end - start) * (i + 0.5) / len(x) for i in range(len(x))]
     axis = Axis(min(x), max(x), start, end, log=min(x) > 0 and max(x) / min(x) > 20)
@@ -131,7 +136,7 @@ def x_positions(x: Sequence[float | str], numeric: bool) -> list[float]:
 def x_labels(x: Sequence[float | str], at: Sequence[float], numeric: bool) -> list[list[str]]:
     """The rows of text under each place: words in rows as wide as the place allows, every so many numbers as fit."""
     if not numeric:
-        room = (WIDTH - LEFT - RIGHT) / len(x) / LETTER
+        room = SPAN / len(x) / LETTER
         return [wrapped(str(value), room) for value in x]
     texts = [number(value) for value in x]
     halves = [len(text) * LETTER / 2 + 3 for text in texts]
@@ -140,6 +145,12 @@ def x_labels(x: Sequence[float | str], at: Sequence[float], numeric: bool) -> li
         if all(abs(at[b] - at[a]) >= halves[a] + halves[b] for a, b in pairwise(shown)):
             break
     return [[text] if i in shown else [] for i, text in enumerate(texts)]
+
+
+def label_size(labels: Sequence[Sequence[str]]) -> float:
+    """The size of letters, 11 pixels or less, at which the longest row fits into its share of the width."""
+    longest = max((len(row) for label in labels for row in label), default=1)
+    return min(11.0, round(11 * SPAN / len(labels) / ((longest + 0.5) * LETTER), 1))
 
 
 def wrapped(text: str, letters: float) -> list[str]:
@@ -161,8 +172,10 @@ def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float =
     return f'<line {ends} stroke="{colour}" stroke-width="{width}"/>'
 
 
-def words(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
+def words(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400", size: float = 11) -> str:
+    smaller = f' font-size="{size:g}"' if size < 11 else ""
+    at = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
+    return f"<text {at}{smaller}>{escape(text)}</text>"
 
 
 def alternative(series: Series, points: dict[str, list[tuple[float, float, float]]]) -> str:

@@ -398,6 +398,7 @@ def test_an_interval_shows_its_width():
         Series("negative", "points", {"a": [[-3.0, -2, -1, -2, -3], [-1.0, 0, 1, 0, 1]]}, "p", (0.1, 0.5)),
         Series("a name that goes on " * 6, "%", {"a": [[1.0] * 5] * 10}, "rate", tuple(10**-i for i in range(10))),
         Series("words", "%", {"a": [[1.0] * 5] * 3}, "", ("four times the data", "a smaller net", "early stopping")),
+        Series("long words", "%", {"a": [[1.0] * 5] * 8}, "", tuple(f"animalshape, {n}" for n in range(8))),
     ],
 )
 def test_figures_of_every_kind_stay_in_their_frame(series):
@@ -419,7 +420,7 @@ def texts_of(svg):
 
 def text_box(attrs, text):
     """Where a text begins and ends and in which row, at a little less than a letter's mean width."""
-    x, wide = float(attrs["x"]), 5.5 * len(text)
+    x, wide = float(attrs["x"]), 0.5 * float(attrs.get("font-size", 11)) * len(text)
     left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[attrs["text-anchor"]]
     return left, left + wide, attrs["y"]
 
