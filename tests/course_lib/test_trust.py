@@ -49,3 +49,14 @@ def test_the_html_form_is_escaped():
     row = trust.Row("<script>", "b", lambda: torch.ones(1), torch.ones(1))
     html = trust.table([row])._repr_html_()
     assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+def test_a_sum_of_many_may_differ_by_more_roundings():
+    theirs = torch.ones(3)
+    off = theirs + 12 * torch.finfo(torch.float32).eps
+    assert [
+        trust.table([trust.Row("sum", "theirs", lambda: off, theirs, terms)]).lines[0][3] for terms in (1, 100)
+    ] == [
+        "different",
+        "the same",
+    ]
