@@ -83,7 +83,8 @@ def sliders(lesson: str) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder, Lab(ROOT / "solutions" / lesson, Path(folder)) as lab:
         lab.open(f"{lesson}.ipynb")
         lab.run_all(timeout=240)
-        return {cell: [lab.move_slider(cell) for _ in range(21)] for cell in lab.figures()}
+        names = {cell["index"]: cell["id"] for cell in lab.cells()}
+        return {names[cell]: [lab.move_slider(cell) for _ in range(21)] for cell in lab.sliders()}
 
 
 def _seconds(cell) -> float:

@@ -292,10 +292,6 @@ class Lab:
 
     # ── a learner's eyes ──
 
-    def figures(self) -> list[str]:
-        """The ids of the cells that show a figure with a slider."""
-        return [c["id"] for c in self.cells() if self.cell(c["index"]).locator(".noUi-handle").count()]
-
     def cells(self) -> list[dict]:
         """Each cell: index, id, grade_id, type, source, execution_count, error (or None), stderr, text of outputs."""
         return self.page.evaluate(_CELLS)
