@@ -20,7 +20,17 @@ from course_lib.claims import CLAIMS, LEDGER, Evidence, evidence
 
 __all__ = ["write"]
 
-GUIDES = ("instructors", "scaling", "security", "benchmarks", "binder")  # of docs/, in the order of the contents
+GUIDES = (  # of docs/, in the order of the contents
+    "instructors",
+    "transcript-instructor",
+    "new-exercise",
+    "scaling",
+    "security",
+    "benchmarks",
+    "binder",
+    "accessibility",
+    "dates",
+)
 PAGES = Path(__file__).parent / "pages"  # what is written by hand
 ROW = re.compile(r"^\| ([A-Z]+\d+) \|", re.MULTILINE)
 

@@ -277,7 +277,8 @@ class Cluster:
     def _start(self, what: str, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         host = f"{'tls' if self.tls else 'tcp'}://127.0.0.1"
         files = dict(zip(("--tls-ca-file", "--tls-cert", "--tls-key"), map(str, self.tls or ()), strict=False))
-        path = os.pathsep.join([str(Path(fake.__file__).parent), os.environ.get("PYTHONPATH", "")])
+        here = Path(fake.__file__).parent  # with the tests' own package of exercises, as in this process
+        path = os.pathsep.join([str(here), str(here / "plugins"), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", host, *options, *sum(files.items(), ())],
             env={**os.environ, "PYTHONPATH": path, **(env or {})},

@@ -74,11 +74,13 @@ def test_the_package_keeps_its_limit(package: Path) -> None:
     assert package.stat().st_size < LIMIT
 
 
-def test_the_wheel_holds_two_packages_and_one_setting(course: Installed) -> None:
+def test_the_wheel_holds_two_packages_one_setting_and_one_extension(course: Installed) -> None:
     tops = {name.split("/")[0] for name in names_in(course.wheel)}
     assert {top for top in tops if not re.search(r"\.(dist-info|data)$", top)} == {"autograder", "course_lib"}
     data = [name for name in names_in(course.wheel) if ".data/" in name]
-    assert len(data) == 1 and "jupyter_server_config.d" in data[0]
+    setting = [name for name in data if "etc/jupyter/jupyter_server_config.d/" in name]
+    extension = [name for name in data if "share/jupyter/labextensions/training-deep-nets/" in name]
+    assert len(setting) == 1 and extension and len(data) == len(setting) + len(extension)
 
 
 # ---------------------------------------------------------------- a learner
