@@ -20,7 +20,7 @@ from . import (
     initialization,
     optimizers,
     regularization,
-    transfer,
+    transfer_learning,
     vanishing_gradients,
 )
 
@@ -31,7 +31,7 @@ LESSONS = (
     initialization,
     activations,
     batch_norm,
-    transfer,
+    transfer_learning,
     optimizers,
     regularization,
     dropout,

@@ -233,7 +233,7 @@ DecisionFigure(claims.load("T5"))
 # `patterns` that fits no parameter at all, and a freeze that would leave nothing to train.
 
 
-# %% exercise="transfer.freeze" role="solution"
+# %% exercise="transfer_learning.freeze" role="solution"
 def freeze(model, patterns, keep):
     """Freezes what `patterns` names and `keep` does not; returns the number of weights that still train."""
     ### BEGIN SOLUTION
@@ -255,8 +255,8 @@ def freeze(model, patterns, keep):
     ### END SOLUTION
 
 
-# %% exercise="transfer.freeze" role="check"
-check("transfer.freeze", freeze)
+# %% exercise="transfer_learning.freeze" role="check"
+check("transfer_learning.freeze", freeze)
 
 # %% [markdown]
 # The course's own `freeze` says more. On the real net, with a head for the eight classes of emoji:
@@ -287,7 +287,7 @@ reveal("share_that_trains", trained_share)
 # (`nn.BatchNorm1d`, `nn.BatchNorm2d` and `nn.BatchNorm3d` are the classes; `module.parameters(recurse=False)` gives a module's own parameters.)
 
 
-# %% exercise="transfer.start_training" role="solution"
+# %% exercise="transfer_learning.start_training" role="solution"
 def start_training(model):
     """The model in training mode, its frozen batch norms in evaluation."""
     ### BEGIN SOLUTION
@@ -301,8 +301,8 @@ def start_training(model):
     ### END SOLUTION
 
 
-# %% exercise="transfer.start_training" role="check"
-check("transfer.start_training", start_training)
+# %% exercise="transfer_learning.start_training" role="check"
+check("transfer_learning.start_training", start_training)
 
 # %% [markdown]
 # What it is worth: we freeze the whole trunk, let some batches of digits pass in training mode, take **no training step at
@@ -350,7 +350,7 @@ reveal(
 # not copy any of the old weights: your class 0 has nothing to do with theirs.
 
 
-# %% exercise="transfer.replace_head" role="solution"
+# %% exercise="transfer_learning.replace_head" role="solution"
 def replace_head(model, classes):
     """The name of the last nn.Linear, which has been replaced by a fresh one with `classes` outputs."""
     ### BEGIN SOLUTION
@@ -362,8 +362,8 @@ def replace_head(model, classes):
     ### END SOLUTION
 
 
-# %% exercise="transfer.replace_head" role="check"
-check("transfer.replace_head", replace_head)
+# %% exercise="transfer_learning.replace_head" role="check"
+check("transfer_learning.replace_head", replace_head)
 
 # %% [markdown]
 # *Keep the dense layers, or cut them?* The asker's VGG19 ends in two dense layers of 4,096 units, made for the old
@@ -378,7 +378,7 @@ check("transfer.replace_head", replace_head)
 # evaluation, without a graph, and leave each module in its own mode.
 
 
-# %% exercise="transfer.precompute_features" role="solution"
+# %% exercise="transfer_learning.precompute_features" role="solution"
 def precompute_features(trunk, inputs, batch_size):
     """The trunk's outputs for all inputs, in their order: computed in evaluation, without a graph."""
     ### BEGIN SOLUTION
@@ -393,8 +393,8 @@ def precompute_features(trunk, inputs, batch_size):
     ### END SOLUTION
 
 
-# %% exercise="transfer.precompute_features" role="check"
-check("transfer.precompute_features", precompute_features)
+# %% exercise="transfer_learning.precompute_features" role="check"
+check("transfer_learning.precompute_features", precompute_features)
 
 # %% [markdown]
 # Now use it. Twenty emoji of each class; their features by the pretrained net, and by the same net with random weights; a
@@ -476,7 +476,7 @@ Markdown(
 # parameter that trains and that no pattern fits is a slip: raise `ValueError`.
 
 
-# %% exercise="transfer.parameter_groups" role="solution"
+# %% exercise="transfer_learning.parameter_groups" role="solution"
 def parameter_groups(model, rates):
     """Groups {"params", "lr"} for an optimizer: what trains, each at the rate of the first pattern that fits its name."""
     ### BEGIN SOLUTION
@@ -491,8 +491,8 @@ def parameter_groups(model, rates):
     ### END SOLUTION
 
 
-# %% exercise="transfer.parameter_groups" role="check"
-check("transfer.parameter_groups", parameter_groups)
+# %% exercise="transfer_learning.parameter_groups" role="check"
+check("transfer_learning.parameter_groups", parameter_groups)
 
 # %% [markdown]
 # Rates that fall from the head to the picture are called **discriminative** or *layer-wise*. **Gradual unfreezing** is the
@@ -528,7 +528,7 @@ Markdown("\n".join(lines) + "\n\nWhat no stage names (the stem, blocks 0 to 10) 
 # silent before and after.
 
 
-# %% exercise="transfer.features_moved" role="solution"
+# %% exercise="transfer_learning.features_moved" role="solution"
 def features_moved(before, after):
     """{layer: ‖after − before‖ / ‖before‖}, floats, 0 where nothing moved."""
     ### BEGIN SOLUTION
@@ -540,8 +540,8 @@ def features_moved(before, after):
     ### END SOLUTION
 
 
-# %% exercise="transfer.features_moved" role="check"
-check("transfer.features_moved", features_moved)
+# %% exercise="transfer_learning.features_moved" role="check"
+check("transfer_learning.features_moved", features_moved)
 
 # %% [markdown]
 # Twenty steps of fine-tuning with a fresh head, once with one rate for all layers, once with rates that fall from the head
@@ -618,7 +618,7 @@ plots.series(
 # believe otherwise.
 
 
-# %% exercise="transfer.load_partial" role="solution"
+# %% exercise="transfer_learning.load_partial" role="solution"
 def load_partial(model, state):
     """Copies what fits; returns (loaded, missing, unexpected, misshapen), four lists of names."""
     ### BEGIN SOLUTION
@@ -636,8 +636,8 @@ def load_partial(model, state):
     ### END SOLUTION
 
 
-# %% exercise="transfer.load_partial" role="check"
-check("transfer.load_partial", load_partial)
+# %% exercise="transfer_learning.load_partial" role="check"
+check("transfer_learning.load_partial", load_partial)
 
 # %% role="demo"
 fresh = pretrained.EfficientNetLite0(num_classes=8)
@@ -662,7 +662,7 @@ Markdown(f"A net for 8 classes from the saved net for 1,000: {whole}\n\nOnly its
 # outputs, `(N, out, 1, 1)` at the old size. Copy the weights; keep the dtype, and the bias where there is one.
 
 
-# %% exercise="transfer.linear_to_conv" role="solution"
+# %% exercise="transfer_learning.linear_to_conv" role="solution"
 def linear_to_conv(linear, shape):
     """The nn.Conv2d that computes what `linear` does on maps of shape (C, h, w), at every place of larger ones."""
     ### BEGIN SOLUTION
@@ -678,8 +678,8 @@ def linear_to_conv(linear, shape):
     ### END SOLUTION
 
 
-# %% exercise="transfer.linear_to_conv" role="check"
-check("transfer.linear_to_conv", linear_to_conv)
+# %% exercise="transfer_learning.linear_to_conv" role="check"
+check("transfer_learning.linear_to_conv", linear_to_conv)
 
 # %% [markdown]
 # Our net takes the mean over places *before* its classifier. Make a 1 × 1 convolution of the classifier, and it answers at
@@ -831,7 +831,7 @@ Markdown("| Keras | tensors that train |\n|---|---|\n" + "\n".join(f"| {what} | 
 #   `keras.optimizers.Adam(rate)` and the loss `"mse"`.
 
 
-# %% exercise="transfer.keras_open_top" role="solution"
+# %% exercise="transfer_learning.keras_open_top" role="solution"
 def open_top(model, count, rate):
     """Lets the last `count` layers of the trunk train, batch norms excepted, and compiles the model with Adam at `rate`."""
     ### BEGIN SOLUTION
@@ -846,8 +846,8 @@ def open_top(model, count, rate):
     ### END SOLUTION
 
 
-# %% exercise="transfer.keras_open_top" role="check"
-check("transfer.keras_open_top", open_top)
+# %% exercise="transfer_learning.keras_open_top" role="check"
+check("transfer_learning.keras_open_top", open_top)
 
 # %% [markdown]
 # ## Clinic
@@ -896,7 +896,7 @@ reveal("channels_exchanged", 100 * (proper - accuracies["blue and red exchanged"
 # mean is off 127 by more than 1; else `"none"`. The pictures need not reach from 0 to 255, but their channels differ.
 
 
-# %% exercise="transfer.clinic_inputs" role="solution"
+# %% exercise="transfer_learning.clinic_inputs" role="solution"
 def recover(images, inputs):
     """(order, mean, scale, fault) of what was done to the images on their way to the net."""
     ### BEGIN SOLUTION
@@ -920,8 +920,8 @@ def recover(images, inputs):
     ### END SOLUTION
 
 
-# %% exercise="transfer.clinic_inputs" role="check"
-check("transfer.clinic_inputs", recover)
+# %% exercise="transfer_learning.clinic_inputs" role="check"
+check("transfer_learning.clinic_inputs", recover)
 
 # %% [markdown]
 # ### 11. Accuracy at chance
@@ -982,7 +982,7 @@ plots.series(
 # `optimizer.param_groups` is a list of dicts with `"params"` and `"lr"`. Compare parameters by identity: `id(p)`.
 
 
-# %% exercise="transfer.clinic_cause" role="solution"
+# %% exercise="transfer_learning.clinic_cause" role="solution"
 def find_cause(model, optimizer, loss):
     """(how many weights the next step will move, "frozen", "no graph", "not in the optimizer", "rate 0" or "none")."""
     ### BEGIN SOLUTION
@@ -1003,8 +1003,8 @@ def find_cause(model, optimizer, loss):
     ### END SOLUTION
 
 
-# %% exercise="transfer.clinic_cause" role="check"
-check("transfer.clinic_cause", find_cause)
+# %% exercise="transfer_learning.clinic_cause" role="check"
+check("transfer_learning.clinic_cause", find_cause)
 
 # %% [markdown]
 # ### 12. Forgotten in 20 steps
@@ -1060,7 +1060,7 @@ Markdown(
 # must move nothing.
 
 
-# %% exercise="transfer.clinic_forgetting" role="solution"
+# %% exercise="transfer_learning.clinic_forgetting" role="solution"
 def fine_tune(model, x, y, head_steps, all_steps, head_lr, trunk_lr):
     """Trains the head alone first, then everything, in place."""
     ### BEGIN SOLUTION
@@ -1080,8 +1080,8 @@ def fine_tune(model, x, y, head_steps, all_steps, head_lr, trunk_lr):
     ### END SOLUTION
 
 
-# %% exercise="transfer.clinic_forgetting" role="check"
-check("transfer.clinic_forgetting", fine_tune)
+# %% exercise="transfer_learning.clinic_forgetting" role="check"
+check("transfer_learning.clinic_forgetting", fine_tune)
 
 # %% [markdown]
 # ## Evidence
@@ -1252,7 +1252,7 @@ claims.evidence("T16")
 # to try first, what after that, how to decide, and what to check. Ten sentences are enough. In a class a teacher reads this
 # one; on your own, write it first, and then open what a teacher would look for, below.
 
-# %% [markdown] exercise="transfer.explain" role="explain"
+# %% [markdown] exercise="transfer_learning.explain" role="explain"
 # ### BEGIN SOLUTION
 # Begin with the cheapest thing: freeze the whole trunk, compute the features of your pictures once, and train a linear head
 # on them, standardized. That takes seconds, and everything else has to beat it on held-out pictures. Compare it also with a
@@ -1273,7 +1273,7 @@ claims.evidence("T16")
 # %% role="demo"
 from autograder import exercises
 
-rubric = exercises.get("transfer.explain").rubric
+rubric = exercises.get("transfer_learning.explain").rubric
 Markdown(
     "<details><summary>What a teacher looks for</summary>\n\n"
     + "\n".join(f"- {what} ({points:g})" for what, points in rubric.items())

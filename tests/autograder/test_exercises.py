@@ -89,7 +89,7 @@ def test_ids_are_unique_and_begin_with_their_topic():
     assert len(ids) == len(set(ids)) == len(EXERCISES)
     for record in EXERCISES.values():
         topic, _, name = record.id.partition(".")
-        assert name.isidentifier() and record.lesson[3:].startswith(topic), record.id
+        assert name.isidentifier() and record.lesson.endswith(f"_{topic}"), record.id
 
 
 def test_answers_are_unique_within_a_lesson():

@@ -222,7 +222,7 @@ def closed_then_opened(model, count, rate):
 
 
 keras_exercise = Exercise(
-    id="transfer.keras_open_top",
+    id="transfer_learning.keras_open_top",
     lesson="05_transfer_learning",
     title="Open the top of a Keras trunk",
     answer="open_top",

@@ -194,7 +194,7 @@ def precompute_on_a_copy(trunk, inputs, batch_size):
 
 
 precompute_exercise = Exercise(
-    id="transfer.precompute_features",
+    id="transfer_learning.precompute_features",
     lesson="05_transfer_learning",
     title="The features of a frozen trunk, computed once",
     answer="precompute_features",
@@ -409,7 +409,7 @@ def moved_by_mse(before, after):
 
 
 moved_exercise = Exercise(
-    id="transfer.features_moved",
+    id="transfer_learning.features_moved",
     lesson="05_transfer_learning",
     title="How far features move",
     answer="features_moved",

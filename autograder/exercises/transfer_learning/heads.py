@@ -201,7 +201,7 @@ def head_by_set_submodule(model, classes):
 
 
 head_exercise = Exercise(
-    id="transfer.replace_head",
+    id="transfer_learning.replace_head",
     lesson="05_transfer_learning",
     title="A new head on a pretrained net",
     answer="replace_head",
@@ -466,7 +466,7 @@ def conv_module_of_own(linear, shape):
 
 
 conv_exercise = Exercise(
-    id="transfer.linear_to_conv",
+    id="transfer_learning.linear_to_conv",
     lesson="05_transfer_learning",
     title="A dense layer as a convolution",
     answer="linear_to_conv",

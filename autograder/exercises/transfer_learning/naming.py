@@ -283,7 +283,7 @@ def freeze_by_expressions(model, patterns, keep):
 
 
 freeze_exercise = Exercise(
-    id="transfer.freeze",
+    id="transfer_learning.freeze",
     lesson="05_transfer_learning",
     title="Freeze by name, and count what trains",
     answer="freeze",
@@ -603,7 +603,7 @@ def groups_backwards(model, rates):
 
 
 groups_exercise = Exercise(
-    id="transfer.parameter_groups",
+    id="transfer_learning.parameter_groups",
     lesson="05_transfer_learning",
     title="A rate for each part of the net",
     answer="parameter_groups",

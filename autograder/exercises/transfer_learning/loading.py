@@ -236,7 +236,7 @@ def loading_by_modules(model, state):
 
 
 loading_exercise = Exercise(
-    id="transfer.load_partial",
+    id="transfer_learning.load_partial",
     lesson="05_transfer_learning",
     title="Load what fits, and say what did not",
     answer="load_partial",

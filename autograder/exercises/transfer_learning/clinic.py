@@ -235,7 +235,7 @@ def recover_the_other_way(images, inputs):
 
 
 clinic_inputs = Exercise(
-    id="transfer.clinic_inputs",
+    id="transfer_learning.clinic_inputs",
     lesson="05_transfer_learning",
     title="Clinic: what was done to the images?",
     answer="recover",
@@ -533,7 +533,7 @@ def cause_by_list(model, optimizer, loss):
 
 
 clinic_cause = Exercise(
-    id="transfer.clinic_cause",
+    id="transfer_learning.clinic_cause",
     lesson="05_transfer_learning",
     title="Clinic: accuracy at chance, and nothing trains",
     answer="find_cause",
@@ -848,7 +848,7 @@ def fine_tune_with_rate_zero(model, x, y, head_steps, all_steps, head_lr, trunk_
 
 
 clinic_forgetting = Exercise(
-    id="transfer.clinic_forgetting",
+    id="transfer_learning.clinic_forgetting",
     lesson="05_transfer_learning",
     title="Clinic: forgotten in 20 steps",
     answer="fine_tune",
@@ -936,7 +936,7 @@ clinic_forgetting = Exercise(
 )
 
 explain = Explanation(
-    id="transfer.explain",
+    id="transfer_learning.explain",
     lesson="05_transfer_learning",
     title="In your own words",
     rubric={

@@ -197,7 +197,7 @@ def start_recursively(model):
 
 
 norms_exercise = Exercise(
-    id="transfer.start_training",
+    id="transfer_learning.start_training",
     lesson="05_transfer_learning",
     title="Batch norm inside a frozen part",
     answer="start_training",
