@@ -6,16 +6,13 @@ import importlib
 import inspect
 import re
 import shutil
-from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
 import course_lib
-from autograder import exercises
-from autograder.exercise import Exercise
 from autograder.notebooks import lessons
 from autograder.submission import nbformat
-from book.lesson import Facts, facts, page
+from book.lesson import BookError, Facts, facts, page
 from course_lib.claims import CLAIMS, LEDGER, Evidence, evidence
 
 __all__ = ["write"]
@@ -41,7 +38,7 @@ def write(root: Path, folder: Path) -> None:
     by_lesson = {name: [evidence(row.id) for row in rows] for name, rows in groupby(LEDGER, key=lambda row: row.lesson)}
     guides = [name for name in GUIDES if (root / "docs" / f"{name}.md").is_file()]
     pages = {
-        "index.md": index(the_map(root) or own_map(known, by_lesson), known, guides),
+        "index.md": index(the_map(root), known, guides),
         "evidence/index.md": evidence_table((root / "docs" / "evidence.md").read_text("utf-8"), known),
         "traps.md": (root / "docs" / "traps.md").read_text("utf-8"),
         "api/index.md": api_index(),
@@ -89,32 +86,13 @@ def index(table: str, known: dict[str, Facts], guides: list[str]) -> str:
 
 
 def the_map(root: Path) -> str:
-    """The map that stands in the learners' first notebook, as Markdown; "" where there is none."""
+    """The map that stands in the learners' first notebook, as Markdown. Raises BookError where there is none."""
     path = root / "lessons" / "index.ipynb"
     cells = nbformat().read(path, as_version=4).cells if path.is_file() else []
-    table = next((cell.source for cell in cells if cell.id == "index-map"), "")
+    table = next((cell.source for cell in cells if cell.id == "index-map"), None)
+    if table is None:
+        raise BookError(f"{path} has no map of the lessons: run `course build index`")
     return re.sub(r"\]\((\d\d_\w+/\d\d_\w+\.ipynb)\)", r"](lessons/\1)", table)
-
-
-def own_map(known: dict[str, Facts], by_lesson: dict[str, list[Evidence]]) -> str:
-    """A row a lesson: what it says of itself, and its claims' verdicts."""
-    head = ["| | lesson, and the question it answers | time | exercises | claims |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *(_row(name, lesson, by_lesson.get(name, [])) for name, lesson in known.items())])
-
-
-def _row(name: str, lesson: Facts, found: list[Evidence]) -> str:
-    asked = [record for record in exercises.EXERCISES.values() if record.lesson == name]
-    checked = sum(isinstance(record, Exercise) for record in asked)
-    verdicts = Counter(one.verdict for one in found)
-    claims = ", ".join(f"{count} {verdict.removesuffix(' …')}" for verdict, count in verdicts.most_common())
-    cells = [
-        str(int(name[:2])),
-        f"**[{lesson.title}](lessons/{name}/{name}.ipynb)**<br>{lesson.question}",
-        lesson.time,
-        str(checked),
-        f"[{claims or 'none'}](evidence/{name}.md)",
-    ]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 # ---------------------------------------------------------------- evidence
