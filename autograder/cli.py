@@ -372,7 +372,7 @@ def grade(
         raise CourseError(f"cannot write {json_file}: there is no such folder")
 
     from autograder import gradebook, grader
-    from autograder.report.write import write_whole
+    from autograder.files import write_whole
 
     rows: dict[str, Any] = {}
     bar = Bar(sys.stderr)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError, Exercise
-from autograder.notebooks import Built, Records, SourceError, all_records, course_root, lessons, replace_file
+from autograder.files import write_whole
+from autograder.notebooks import Built, Records, SourceError, all_records, course_root, lessons
 from autograder.submission import MARK, nbformat
 
 __all__ = ["NAME", "Entry", "Measured", "build", "measure"]
@@ -90,7 +91,7 @@ def build(*, check: bool = False, root: Path | None = None, records: Records | N
         return Built(NAME, (name,), ())
     if check:
         raise CourseError(f"{name} is not what solutions/{NAME}.py and the lessons give: run `course build {NAME}`")
-    replace_file(path, made)
+    write_whole(path, made)
     return Built(NAME, (name,), (name,))
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError, Exercise, Explanation
+from autograder.files import write_whole
 from autograder.submission import MARK, ROLES, grade_id, nbformat, quiet_environment, role_of
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "find_leaks",
     "lessons",
     "released_root",
-    "replace_file",
     "source_to_notebook",
 ]
 
@@ -365,7 +365,7 @@ def build(lesson: str, *, check: bool = False, root: Path | None = None, records
         if check and stale:
             raise CourseError(f"{stale[0]} is not what {source.relative_to(root)} gives: run `course build {lesson}`")
         for name in stale:
-            replace_file(root / name, (work / name).read_bytes())
+            write_whole(root / name, (work / name).read_bytes())
     return Built(lesson, tuple(files), tuple(stale))
 
 
@@ -385,14 +385,3 @@ def _generate_assignment(lesson: str, work: Path, root: Path) -> None:
 
 def _same(made: Path, there: Path) -> bool:
     return there.is_file() and there.read_bytes() == made.read_bytes()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that a build that is stopped leaves the old one. Raises CourseError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise CourseError(f"cannot write {path}: {error.strerror}") from None

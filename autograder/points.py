@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError
+from autograder.judge import DIGITS
 from autograder.submission import MARK, TEXT_STUB, role_of
 
 __all__ = ["FILE", "PointsError", "choose", "chosen_in", "read_points"]
 
 FILE = "points.toml"
 LARGEST = 100_000
-DIGITS = 4
 ANSWER = re.compile(r"^[^\n]*BEGIN SOLUTION.*?END SOLUTION[^\n]*$", re.DOTALL | re.MULTILINE)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.exercise import CourseError
+from autograder.files import write_whole
 
 __all__ = ["RECORD", "Copied", "copy_lessons"]
 
@@ -44,7 +45,7 @@ def copy_lessons(source: Path, folder: Path, version: str) -> list[Copied]:
             record[name] = _digest(content)
             if copied:
                 done.append(copied)
-        _write(record_path, json.dumps(record, indent=1, sort_keys=True).encode())
+        write_whole(record_path, json.dumps(record, indent=1, sort_keys=True))
         return done
     except ValueError:
         raise CourseError(f"{record_path} is damaged: remove it, and give another --folder") from None
@@ -60,7 +61,7 @@ def _copy(content: bytes, target: Path, before: str | None, version: str) -> Cop
     if there is None and before is not None and before == _digest(content):
         return None  # the learner removed it, or moved it elsewhere
     if there is None or before == _digest(there):
-        _write(target, content)
+        write_whole(target, content)
         return Copied(target, "new" if there is None else "updated")
     if before == _digest(content):
         return None  # the learner's work on the version that is installed
@@ -69,15 +70,8 @@ def _copy(content: bytes, target: Path, before: str | None, version: str) -> Cop
     while beside.is_file() and beside.read_bytes() != content:
         number += 1
         beside = target.with_name(f"{target.stem} (version {version}, {number}){target.suffix}")
-    _write(beside, content)
+    write_whole(beside, content)
     return Copied(beside, "beside")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _digest(content: bytes) -> str:

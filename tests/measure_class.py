@@ -23,14 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from made import between
-
 from autograder import exercises, gradebook
 from autograder.demo import LESSON, simulate, submission
 from autograder.evidence import unpack
 from autograder.exercise import Exercise
 from autograder.gradebook import store_of
 from autograder.submission import quiet_environment
+from course_lib.bench.page import between
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "grading"

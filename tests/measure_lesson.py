@@ -19,12 +19,12 @@ from datetime import date, datetime
 from pathlib import Path
 
 import nbformat
-from made import between
 from nbclient import NotebookClient
 
 from autograder import exercises
 from autograder.check import check
 from autograder.exercise import Exercise
+from course_lib.bench.page import between
 from course_lib.quiet import load_keras
 from course_lib.training import threads
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder.files import write_whole
 from autograder.submission import NotebookError, lesson_of, parse
 
 from .classroom import Class, GradebookError, database_errors, open_class, require_lesson
@@ -48,27 +49,28 @@ def collect(lesson: str, course_dir: Path | str | Class, source: Path, *, replac
     """Put each student's newest notebook of `lesson` in `source`, a zip archive or a folder, into submitted/.
 
     Doing it again changes nothing; an attempt that is newer takes the place of one that was collected. What came into
-    submitted/ otherwise stays, unless `replace`. Raises GradebookError: no such lesson, nothing to read.
+    submitted/ otherwise stays, unless `replace`. Raises GradebookError: no such lesson, nothing to read; CourseError: a
+    file can't be written.
     """
     opened = open_class(course_dir)
     require_lesson(opened, lesson)
     with database_errors(opened), opened.gradebook() as gradebook:
         roster = Roster(gradebook.students)
-    by_student: dict[str, list[File]] = {}
+    by_student: dict[str, list[tuple[bool, File]]] = {}  # with whether it says that it is of this lesson
     nobodys, foreign = [], []
     for file in files_in(source):
         student = roster.find(file)
         if student is None:
             nobodys.append(file.path)
-        elif _lesson(file) not in (lesson, None):
+        elif (said := _lesson(file)) not in (lesson, None):
             foreign.append(file.path)
         else:
-            by_student.setdefault(student, []).append(file)
+            by_student.setdefault(student, []).append((said == lesson, file))
     record = _Record(opened.root / RECORD, lesson)
     rows = []
     for student, files in sorted(by_student.items()):
-        sure = [file for file in files if _lesson(file)] or files  # a file that is no notebook only where no other is
-        newest = max(sure, key=lambda file: file.order)
+        # a file that is no notebook counts only where no other is
+        _, newest = max(files, key=lambda found: (found[0], found[1].order))
         target = opened.path(opened.directory.submitted_directory, student, lesson) / f"{lesson}.ipynb"
         what = _take(newest, target, record.of(student), replace)
         if what in ("new", "newer"):
@@ -89,19 +91,16 @@ def _lesson(file: File) -> str | None:
 def _take(file: File, target: Path, before: Mapping[str, Any], replace: bool) -> str:
     try:
         there = target.read_bytes() if target.is_file() else None
-        if there == file.content:
-            return "same"
-        if there is not None and not replace:
-            if before.get("digest") != _digest(there):
-                return "kept"
-            if tuple(before.get("order", ())) > file.order:
-                return "older"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(file.content)
-        part.replace(target)
     except OSError as error:
-        raise GradebookError(f"cannot write {target}: {error.strerror}") from None
+        raise GradebookError(f"cannot read {target}: {error.strerror}") from None
+    if there == file.content:
+        return "same"
+    if there is not None and not replace:
+        if before.get("digest") != _digest(there):
+            return "kept"
+        if tuple(before.get("order", ())) > file.order:
+            return "older"
+    write_whole(target, file.content)
     return "new" if there is None else "newer"
 
 
@@ -132,6 +131,4 @@ class _Record:
         self.lesson[student] = {"file": file.path, "order": file.order, "late": file.late, "digest": digest}
 
     def save(self) -> None:
-        part = self.path.with_name(f"{self.path.name}.part")
-        part.write_text(json.dumps(self.all, indent=1, ensure_ascii=False), "utf-8")
-        part.replace(self.path)
+        write_whole(self.path, json.dumps(self.all, indent=1, ensure_ascii=False))

@@ -100,9 +100,11 @@ class Roster:
 
     def __init__(self, students: Iterable[Any]) -> None:
         """`students` have nbgrader's fields: id, first_name, last_name, lms_user_id."""
+        self.size = 0
         self.ids: dict[str, str] = {}
         self.names: dict[str, set[str]] = {}
         for student in students:
+            self.size += 1
             self.ids[student.id] = student.id
             if student.lms_user_id:
                 self.ids[student.lms_user_id] = student.id
@@ -118,7 +120,7 @@ class Roster:
         return next(iter(fitting)) if len(fitting) == 1 else None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.size
 
 
 def _folded(name: str) -> str:

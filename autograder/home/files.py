@@ -12,12 +12,12 @@ from typing import Any
 
 from course_lib.journal import History, Journal, JournalError, data_dir
 
+from ..cells import is_formula
 from ..exercise import CourseError
 
 __all__ = ["delete", "export"]
 
 COLUMNS = ("kind", "id", "at", "score", "of", "passed", "answer", "misconception", "words", "times")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for one
 
 
 def export(file: str | Path) -> Path:
@@ -76,7 +76,7 @@ def _rows(history: History) -> Iterator[tuple[Any, ...]]:
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    return f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell
 
 
 WRITERS = {".json": _as_json, ".csv": _as_csv}

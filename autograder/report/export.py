@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from autograder.cells import csv_text, neutral
 from autograder.exercise import CourseError
+from autograder.files import write_whole
 
-from .cells import csv_text, neutral
 from .results import ClassResults, ExerciseResult, StudentResult
-from .write import write_whole
 
 __all__ = ["IDENTIFIERS", "PLATFORMS", "Exported", "export"]
 

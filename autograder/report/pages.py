@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from autograder.exercise import CourseError
+from autograder.files import write_whole
 
 from .anonymous import anonymous
 from .class_page import class_report
@@ -15,7 +16,6 @@ from .gather import read_results
 from .leaderboard import leaderboard
 from .results import ClassResults
 from .student_page import student_report
-from .write import write_whole
 
 __all__ = ["write_report", "write_student_pages"]
 

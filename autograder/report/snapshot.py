@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from autograder.exercise import CourseError
+from autograder.files import write_whole
 from autograder.plugins import versions
 
 from .results import Change, ClassResults, ExerciseResult, Item, Part, StudentResult
-from .write import write_whole
 
 __all__ = ["load", "save", "stamp"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from course_lib.bench.operations import OPERATIONS
 from course_lib.bench.report import table
 
-__all__ = ["AIM", "part", "refresh", "refreshed"]
+__all__ = ["AIM", "between", "part", "refresh", "refreshed"]
 
 AIM = 0.5  # of the framework's speed, but for what is naive on purpose
 
@@ -42,12 +42,18 @@ def refreshed(text: str, results: Mapping[str, Any]) -> str:
     Raises ValueError where the page lacks the markers.
     """
     device = results["operations"][0]["device"]
-    first, last = f"<!-- made by `course bench --write`: {device} -->", f"<!-- end: {device} -->"
+    marks = f"<!-- made by `course bench --write`: {device} -->", f"<!-- end: {device} -->"
+    return between(text, marks, part(results))
+
+
+def between(text: str, marks: tuple[str, str], made: str) -> str:
+    """The page with what stands between its two marks made anew. Raises ValueError where it has no such place."""
+    first, last = marks
     before, found, rest = text.partition(first)
     _, ended, after = rest.partition(last)
-    if not (found and ended):
-        raise ValueError(f"the page needs a line {first} and, after it, a line {last}")
-    return f"{before}{first}\n\n{part(results)}\n\n{last}{after}"
+    if not (found and ended) or first in after:
+        raise ValueError(f"the page needs a line {first} and, after it, a line {last}, each once")
+    return f"{before}{first}\n\n{made}\n\n{last}{after}"
 
 
 def refresh(page: Path, path: Path) -> None:

@@ -15,6 +15,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from autograder import notebooks
 from autograder.exercise import CourseError
+from autograder.files import write_whole
 from autograder.notebooks import LeakError, SourceError, find_leaks, source_to_notebook
 from autograder.submission import MARK, nbformat, role_of
 
@@ -300,14 +301,14 @@ def test_no_write_permission_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "write_bytes", refuse)  # the tests may run as root, whom no mode stops
     with pytest.raises(CourseError, match=r"^cannot write .*lesson.ipynb: Permission denied$"):
-        notebooks.replace_file(tmp_path / "lesson.ipynb", b"{}")
+        write_whole(tmp_path / "lesson.ipynb", b"{}")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_write_permission_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(CourseError, match=r"Permission denied"):
-        notebooks.replace_file(tmp_path / "lesson.ipynb", b"{}")
+        write_whole(tmp_path / "lesson.ipynb", b"{}")
 
 
 def test_outside_a_checkout_the_package_s_own_is_found(tmp_path: Path) -> None:

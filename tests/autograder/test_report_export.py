@@ -6,9 +6,9 @@ import io
 import pytest
 from sample_class import CLASSIC, FULL, INVERTED, LESSON, WHY, a_class, answer, student
 
+from autograder.cells import csv_text, neutral
 from autograder.exercise import CourseError
 from autograder.report import PLATFORMS, StudentResult, export
-from autograder.report.cells import csv_text, neutral
 
 ADA = student(
     "ada",

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from autograder.exercise import CourseError
+from .exercise import CourseError
 
 __all__ = ["write_whole"]
 
 
-def write_whole(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    """Write `text` to `path`, whose folder is made if need be; returns the path.
+def write_whole(path: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
+    """Write `content` to `path`, whose folder is made if need be; returns the path.
 
-    Lines end as they do in `text`. What cannot be encoded (half a surrogate in a message) becomes a question mark.
+    Lines of text end as they do in it. What cannot be encoded (half a surrogate in a message) becomes a question mark.
     Raises CourseError where it can't be written; then what was there before is still there.
     """
     part = path.with_name(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(text.encode(encoding, "replace"))
+        part.write_bytes(content.encode(encoding, "replace") if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
         if part.parent.is_dir():

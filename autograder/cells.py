@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "neutral"]
+__all__ = ["csv_text", "is_formula", "neutral"]
 
 # OWASP, "CSV Injection": = + - @ tab and carriage return, here also after blanks and invisible characters, and the
 # full-width forms that spreadsheets of East Asia take for the same.
@@ -39,8 +39,13 @@ def _cell(value: str | float | None) -> str | float:
     return int(rounded) if rounded == int(rounded) else rounded
 
 
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet could take the text for a formula."""
+    return bool(FORMULA.match(text)) or text[:1] in ("\t", "\r")
+
+
 def neutral(text: str) -> str:
     """The text on one line, led by an apostrophe where a spreadsheet could take it, or a part of it, for a formula."""
-    led = "'" if FORMULA.match(text) or text[:1] in ("\t", "\r") else ""
+    led = "'" if is_formula(text) else ""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return led + AFTER_SEMICOLON.sub(r"\1'\2", line)
